@@ -1,0 +1,63 @@
+"""Connections to Postgres and the statements sent over them.
+
+Statements live in sql/queries/*.sql as `-- name: NAME` blocks; nothing else in the program holds SQL text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+ROOT = Path(__file__).resolve().parent.parent
+QUERIES = ROOT / "sql" / "queries"
+
+Row = dict[str, Any]
+Pool = ConnectionPool[psycopg.Connection[Row]]
+AsyncPool = AsyncConnectionPool[psycopg.AsyncConnection[Row]]
+
+# Transaction pools (pgbouncer, Supabase :6543) break prepared statements: never prepare on the web side.
+_CONNECTION = {"row_factory": dict_row, "autocommit": True, "prepare_threshold": None}
+
+
+def statement(name: str) -> LiteralString:
+    """The SQL text filed under `name`. KeyError when there is none."""
+    return cast(LiteralString, _statements()[name])
+
+
+@cache
+def _statements() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in sorted(QUERIES.glob("*.sql")):
+        for name, body in _blocks(path.read_text(encoding="utf-8")):
+            if name in found:
+                raise ValueError(f"statement {name!r} is defined twice, the second time in {path.name}")
+            found[name] = body
+    return found
+
+
+def _blocks(text: str) -> Iterator[tuple[str, str]]:
+    parts = re.split(r"^-- name: *(\w+) *$", text, flags=re.MULTILINE)
+    for name, body in zip(parts[1::2], parts[2::2], strict=True):
+        yield name, body.strip().rstrip(";")
+
+
+def open_pool(url: str, size: int) -> Pool:
+    """A pool of autocommit connections returning dict rows; connects in the background."""
+    return ConnectionPool(url, kwargs=_CONNECTION, min_size=1, max_size=size, open=True, timeout=10, name="ledgerline")
+
+
+@contextmanager
+def as_user(pool: Pool, claims: dict[str, Any]) -> Iterator[psycopg.Connection[Row]]:
+    """One transaction as the caller: role and claims are local to it, so row-level security decides what is seen."""
+    with pool.connection() as connection, connection.transaction():
+        connection.execute(statement("act_as_user"), {"claims": json.dumps(claims)})
+        yield connection

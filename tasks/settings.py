@@ -1,0 +1,117 @@
+"""Every setting, in one frozen object, read from the environment once at start.
+
+All problems are listed at once. docs/settings.md is checked against this file by a test.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class SettingsInvalid(Exception):
+    """One or more settings are wrong; the message lists all of them."""
+
+
+class Settings(BaseSettings):
+    """What can be configured. Sizes in bytes and times in seconds unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env", env_ignore_empty=True)
+
+    # Database
+    database_url: SecretStr = Field(description="Postgres for queries. Web may use a transaction pool.")
+    database_direct_url: SecretStr | None = Field(
+        None, description="Postgres without a transaction pool, for LISTEN and workers. Default: DATABASE_URL."
+    )
+    database_pool_size: int = Field(8, ge=1, le=200, description="Connections one process may hold.")
+
+    # Auth
+    jwt_secret: SecretStr | None = Field(None, description="HS256 secret of the Supabase project. Not with JWKS_URL.")
+    jwks_url: str | None = Field(None, description="JWKS of the Supabase project, for ES256 and RS256 tokens.")
+    jwt_issuer: str | None = Field(None, description="Pinned `iss`. Default: SUPABASE_URL + /auth/v1.")
+    jwt_leeway_s: int = Field(10, ge=0, le=120, description="Clock difference forgiven in tokens.")
+
+    # Supabase and storage
+    supabase_url: str | None = Field(None, description="Base URL of the Supabase project.")
+    supabase_secret_key: SecretStr | None = Field(None, description="Service key, for Storage. Never sent to a client.")
+    storage: Literal["local", "supabase"] = Field("local", description="Where bytes live.")
+    storage_path: Path = Field(Path(".ledgerline/storage"), description="Folder of local storage.")
+    storage_bucket: str = Field("ledgerline", description="Bucket of Supabase storage.")
+    link_secret: SecretStr | None = Field(None, description="Signs links to locally stored artifacts. Required for local.")
+    link_ttl_s: int = Field(300, ge=10, le=86400, description="Life of a signed link.")
+
+    # Front door
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on.")
+    public_url: str | None = Field(None, description="Base URL clients use. Default: http://HOST:PORT.")
+    max_upload_bytes: int = Field(200 * MIB, ge=1024, description="Largest document accepted.")
+    max_body_bytes: int = Field(MIB, ge=1024, description="Largest JSON body accepted.")
+    max_wait_s: int = Field(25, ge=0, le=120, description="Longest long poll.")
+
+    # Engine
+    worker_queues: str = Field("cpu,llm,media,maintenance", description="Queues a worker serves, by comma.")
+    worker_concurrency: int = Field(8, ge=1, le=1000, description="Step runs one worker has in hand at a time.")
+    worker_children: int = Field(2, ge=1, le=64, description="Confined child processes of one worker.")
+    child_max_tasks: int = Field(500, ge=1, description="Steps a child runs before it is replaced.")
+    heartbeat_s: float = Field(1.0, gt=0, le=30, description="How often a worker shows that it is alive.")
+    lease_s: float = Field(30.0, gt=1, le=3600, description="A worker silent for this long is taken for dead.")
+    queue_timeout_s: int = Field(300, ge=1, description="A job fails after waiting this long with no worker picking up.")
+    sweep_interval_s: float = Field(60, gt=0, le=3600, description="How often workers reconcile the ledger.")
+    drain_timeout_s: float = Field(25, ge=0, description="How long a stopping worker lets running steps finish.")
+    max_items: int = Field(10_000, ge=1, le=100_000, description="Most items a map step may have.")
+
+    # Observation
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log line written.")
+    deploy: str = Field("dev", description="Name of this deploy, recorded with each pipeline graph it publishes.")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Settings:
+        problems = []
+        if self.jwt_secret and self.jwks_url:
+            problems.append("JWT_SECRET and JWKS_URL are both set: choose one way to verify tokens")
+        if self.storage == "supabase" and not (self.supabase_url and self.supabase_secret_key):
+            problems.append("STORAGE=supabase needs SUPABASE_URL and SUPABASE_SECRET_KEY")
+        if self.storage == "local" and not self.link_secret:
+            problems.append("STORAGE=local needs LINK_SECRET to sign links")
+        if self.heartbeat_s * 3 > self.lease_s:
+            problems.append("LEASE_S must be at least three times HEARTBEAT_S")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def direct_url(self) -> str:
+        """The connection string for LISTEN and workers."""
+        return (self.database_direct_url or self.database_url).get_secret_value()
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues a worker serves."""
+        return tuple(name.strip() for name in self.worker_queues.split(",") if name.strip())
+
+    @property
+    def base_url(self) -> str:
+        """Where clients reach the API."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+def load(**overrides: object) -> Settings:
+    """Read and check all settings. Raises SettingsInvalid with one line per problem."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise SettingsInvalid("\n".join(_lines(error))) from None
+
+
+def _lines(error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = ".".join(str(part) for part in problem["loc"]).upper()
+        text = problem["msg"].removeprefix("Value error, ")
+        lines += [f"{name}: {text}"] if name else text.split("; ")
+    return lines
