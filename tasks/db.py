@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any, LiteralString, cast
 
 import psycopg
+from psycopg.errors import Diagnostic
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from tasks.errors import Refused
 
 ROOT = Path(__file__).resolve().parent.parent
 QUERIES = ROOT / "sql" / "queries"
@@ -61,3 +64,19 @@ def as_user(pool: Pool, claims: dict[str, Any]) -> Iterator[psycopg.Connection[R
     with pool.connection() as connection, connection.transaction():
         connection.execute(statement("act_as_user"), {"claims": json.dumps(claims)})
         yield connection
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what the ledger's functions refuse (SQLSTATE LLnnn, nnn an HTTP status) into Refused."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.sqlstate and re.fullmatch(r"LL\d{3}", error.sqlstate):
+            raise _refused(error.diag, int(error.sqlstate[2:])) from None
+        raise
+
+
+def _refused(diagnostic: Diagnostic, status: int) -> Refused:
+    details = json.loads(diagnostic.message_detail or "{}")
+    return Refused(diagnostic.message_hint or "refused", diagnostic.message_primary or "", details=details, status=status)

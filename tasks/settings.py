@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     child_max_tasks: int = Field(500, ge=1, description="Steps a child runs before it is replaced.")
     heartbeat_s: float = Field(1.0, gt=0, le=30, description="How often a worker shows that it is alive.")
     lease_s: float = Field(30.0, gt=1, le=3600, description="A worker silent for this long is taken for dead.")
+    max_losses: int = Field(3, ge=1, le=100, description="A step run that lost this many workers fails.")
     queue_timeout_s: int = Field(300, ge=1, description="A job fails after waiting this long with no worker picking up.")
     sweep_interval_s: float = Field(60, gt=0, le=3600, description="How often workers reconcile the ledger.")
     drain_timeout_s: float = Field(25, ge=0, description="How long a stopping worker lets running steps finish.")

@@ -1,0 +1,36 @@
+-- name: ledger_submit
+-- One call: job, first step runs, their queue jobs and the first event, or the job an equal request made before.
+select ledger.submit(
+  %(job_id)s, %(tenant_id)s, %(user_id)s, %(pipeline)s, %(graph)s, %(document_id)s, %(params)s,
+  %(idempotency_key)s, %(fresh)s) as submitted
+
+-- name: ledger_add_document
+-- Record an uploaded document.
+select * from ledger.add_document(
+  %(id)s, %(tenant_id)s, %(user_id)s, %(title)s, %(filename)s, %(kind)s, %(media_type)s, %(bytes)s, %(sha256)s)
+
+-- name: ledger_cancel
+-- Stop a job; gives its status before.
+select ledger.cancel(%(job_id)s, %(tenant_id)s, %(user_id)s, %(reason)s) as before
+
+-- name: ledger_retry
+-- Reopen a failed job where it failed.
+select ledger.retry(%(job_id)s, %(tenant_id)s, %(user_id)s)
+
+-- name: ledger_publish
+-- Publish one pipeline's graph and make it current.
+select ledger.publish(%(graph)s, %(digest)s, %(deploy)s)
+
+-- name: ledger_retire_pipelines
+-- Retire the pipelines that this release does not have.
+select ledger.retire_pipelines(%(kept)s)
+
+-- name: ledger_reconcile
+-- Repair what died, for all jobs or for one.
+select ledger.reconcile(%(lease_s)s, %(queue_timeout_s)s, %(max_losses)s, %(job_id)s) as repairs
+
+-- name: pipelines_current
+-- The pipelines a job can be submitted for, with what their parameters must look like.
+select g.name, g.digest as graph, g.version, g.title, g.accepts, g.params_schema
+from public.pipelines p join public.pipeline_graphs g on g.digest = p.graph
+where p.retired_at is null order by g.name

@@ -1,0 +1,111 @@
+"""The ledger, as the front door and the command use it: submit, cancel, retry, publish, repair.
+
+Every function is one statement on the caller's connection, and joins the caller's transaction when there is one.
+What workers do with attempts is in `engine.attempts`. Refusals of the ledger arrive as `errors.Refused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import uuid_utils.compat as uuids
+from psycopg.types.json import Jsonb
+
+from tasks.db import Row, refusals, statement
+from tasks.pipeline import Pipeline
+from tasks.settings import Settings
+
+Connection = psycopg.Connection[Row]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A request for a job. `graph` is the digest the parameters were checked against."""
+
+    tenant_id: UUID
+    user_id: UUID | None
+    pipeline: str
+    graph: str | None = None
+    document_id: UUID | None = None
+    params: dict[str, Any] | None = None
+    idempotency_key: str | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The job that answers a submission; `created` is False when an equal request made it before."""
+
+    job_id: UUID
+    created: bool
+
+
+def new_id() -> UUID:
+    """A UUIDv7: sorts by birth."""
+    return uuids.uuid7()
+
+
+def submit(connection: Connection, submission: Submission) -> Submitted:
+    """Make a job, or find the one an equal request made. Raises Refused with the reason."""
+    arguments = vars(submission) | {"job_id": new_id(), "params": Jsonb(submission.params or {})}
+    answer = _one(connection, "ledger_submit", arguments)["submitted"]
+    return Submitted(UUID(answer["job"]), answer["created"])
+
+
+def add_document(connection: Connection, document: dict[str, Any]) -> Row:
+    """Record an uploaded document: id, tenant_id, user_id, title, filename, kind, media_type, bytes, sha256."""
+    return _one(connection, "ledger_add_document", document)
+
+
+def cancel(connection: Connection, job_id: UUID, tenant_id: UUID, user_id: UUID | None, reason: str = "") -> str:
+    """Stop a job; returns its status before. Raises Refused when there is none or it is over."""
+    arguments = {"job_id": job_id, "tenant_id": tenant_id, "user_id": user_id, "reason": reason}
+    return str(_one(connection, "ledger_cancel", arguments)["before"])
+
+
+def retry(connection: Connection, job_id: UUID, tenant_id: UUID, user_id: UUID | None) -> None:
+    """Reopen a failed job where it failed. Raises Refused when there is none or it did not fail."""
+    _one(connection, "ledger_retry", {"job_id": job_id, "tenant_id": tenant_id, "user_id": user_id})
+
+
+def publish(connection: Connection, pipelines: Iterable[Pipeline], deploy: str) -> list[str]:
+    """Make these pipelines the current ones, and retire all others. Returns their names."""
+    names = []
+    with connection.transaction():
+        for pipeline in pipelines:
+            graph = {"graph": Jsonb(pipeline.graph()), "digest": pipeline.digest(), "deploy": deploy}
+            _one(connection, "ledger_publish", graph)
+            names.append(pipeline.name)
+        connection.execute(statement("ledger_retire_pipelines"), {"kept": names})
+    return names
+
+
+def reconcile(connection: Connection, settings: Settings, job_id: UUID | None = None) -> int:
+    """Repair what died, for all jobs or for one. Returns the number of repairs."""
+    return int(_one(connection, "ledger_reconcile", reconcile_arguments(settings, job_id))["repairs"])
+
+
+def reconcile_arguments(settings: Settings, job_id: UUID | None = None) -> dict[str, Any]:
+    """What the ledger's reconcile function is told: every caller tells it the same."""
+    return {
+        "lease_s": settings.lease_s,
+        "queue_timeout_s": settings.queue_timeout_s,
+        "max_losses": settings.max_losses,
+        "job_id": job_id,
+    }
+
+
+def current_pipelines(connection: Connection) -> list[Row]:
+    """The published pipelines: name, graph digest, version, title, accepts, params_schema (JSON Schema)."""
+    return connection.execute(statement("pipelines_current")).fetchall()
+
+
+def _one(connection: Connection, name: str, arguments: dict[str, Any]) -> Row:
+    with refusals():
+        row = connection.execute(statement(name), arguments).fetchone()
+    assert row is not None, name
+    return row
