@@ -1,0 +1,95 @@
+"""Words broken at line ends, put together with the document's own vocabulary."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from tasks.documents.pdf_lines import Line
+
+_WORD = re.compile(r"[^\W\d_]+(?:[-\u2010'’][^\W\d_]+)*")
+_LAST = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*$")
+_FIRST = re.compile(r"^[^\W\d_]+")
+_CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff01-\uff60]")
+_TIGHT_DASH = re.compile(r"\w[—–]\w")
+_LOOSE_DASH = re.compile(r"\w [—–] \w")
+
+
+class Joiner:
+    """Joins the lines of a paragraph, having read all lines of the document once."""
+
+    def __init__(self, lines: list[Line]) -> None:
+        self._words = _vocabulary(lines)
+        text = "\n".join(line.text for line in lines)
+        self._tight_dash = len(_TIGHT_DASH.findall(text)) > len(_LOOSE_DASH.findall(text))
+        self._breaks_words = self._habits(lines)
+
+    def join(self, lines: Iterable[Line]) -> str:
+        """One paragraph's lines as one line."""
+        text = ""
+        before: Line | None = None
+        for line in lines:
+            text += line.text if before is None else self._glue(before, line) + line.text
+            before = line
+        return text + (before.hyphen if before is not None else "")
+
+    def _glue(self, before: Line, line: Line) -> str:
+        if before.hyphen:
+            return "" if self._is_one_word(before, line) else "-"
+        if _CJK.match(before.text[-1:]) and _CJK.match(line.text[:1]):
+            return ""
+        dash_at_end = before.text.endswith(("—", "--")) or line.text.startswith(("—", "--"))
+        return "" if dash_at_end and self._tight_dash else " "
+
+    def _is_one_word(self, before: Line, line: Line) -> bool:
+        """Whether a broken word is written without a hyphen: the vocabulary decides, then the typesetter's habit."""
+        known = self._known(before, line)
+        return known if known is not None else self._by_habit(before, line)
+
+    def _known(self, before: Line, line: Line) -> bool | None:
+        """True for one word, False for a compound with a hyphen, None when the document has neither elsewhere."""
+        parts = _parts(before, line)
+        if parts is None:
+            return False
+        whole, compound = self._words["".join(parts)], self._words["-".join(parts)]
+        return None if whole == compound else whole > compound
+
+    def _by_habit(self, before: Line, line: Line) -> bool:
+        first, second = _parts(before, line) or ("", "")
+        if not self._breaks_words.get(before.hyphen, True):
+            return False
+        if "-" in first or (line.text[:1].isupper() and not before.text[-2:].isupper()):
+            # A typesetter does not break a compound inside its parts when its own hyphen is at hand.
+            return "-" in first and not self._words[second]
+        return not (len(first) > 2 and len(second) > 3 and self._words[first] > 1 and self._words[second] > 1)
+
+    def _habits(self, lines: list[Line]) -> dict[str, bool]:
+        """For each kind of hyphen, whether words are broken with it, or whether it only ends compounds."""
+        votes: dict[str, Counter[bool]] = {}
+        for before, line in zip(lines, lines[1:], strict=False):
+            known = self._known(before, line) if before.hyphen and _parts(before, line) else None
+            if known is not None:
+                votes.setdefault(before.hyphen, Counter())[known] += 1
+        return {hyphen: count[True] * 2 >= count[False] for hyphen, count in votes.items()}
+
+
+def _parts(before: Line, line: Line) -> tuple[str, str] | None:
+    """The two halves of a broken word in lower case, None when these are no words (a number, a dash)."""
+    first, second = _LAST.search(before.text), _FIRST.search(line.text)
+    return (first[0].casefold(), second[0].casefold()) if first and second else None
+
+
+def _vocabulary(lines: list[Line]) -> Counter[str]:
+    """Words as they stand unbroken, compounds also by their parts."""
+    words: Counter[str] = Counter()
+    broken = False
+    for line in lines:
+        found = [word.replace("\u2010", "-").casefold() for word in _WORD.findall(line.text)]
+        inner = found[1 if broken else 0 : -1 if line.hyphen else None]
+        broken = bool(line.hyphen)
+        for word in inner:
+            words[word] += 1
+            if "-" in word:
+                words.update(word.split("-"))
+    return words
