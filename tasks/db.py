@@ -53,6 +53,11 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
         yield name, body.strip().rstrip(";")
 
 
+def statement_connection() -> dict[str, Any]:
+    """How a worker connects: each statement is a transaction, rows are dicts, statements are prepared."""
+    return {"row_factory": dict_row, "autocommit": True}
+
+
 def open_pool(url: str, size: int) -> Pool:
     """A pool of autocommit connections returning dict rows; connects in the background."""
     return ConnectionPool(url, kwargs=_CONNECTION, min_size=1, max_size=size, open=True, timeout=10, name="ledgerline")
@@ -79,4 +84,6 @@ def refusals() -> Iterator[None]:
 
 def _refused(diagnostic: Diagnostic, status: int) -> Refused:
     details = json.loads(diagnostic.message_detail or "{}")
-    return Refused(diagnostic.message_hint or "refused", diagnostic.message_primary or "", details=details, status=status)
+    return Refused(
+        diagnostic.message_hint or "refused", diagnostic.message_primary or "", details=details, status=status
+    )

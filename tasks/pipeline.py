@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import sys
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -92,6 +93,7 @@ class Step:
     """One declared step. Times in seconds, memory in bytes."""
 
     name: str
+    module: str
     function: Callable[..., Any]
     stage: str
     queue: str
@@ -133,7 +135,7 @@ class Step:
 
 
 class Pipeline:
-    """A named, versioned graph of steps."""
+    """A named, versioned graph of steps. `module` is where it is declared: children find it there by name."""
 
     def __init__(
         self,
@@ -145,6 +147,7 @@ class Pipeline:
         params: type[BaseModel] = NoParams,
     ) -> None:
         self.name = name
+        self.module = sys._getframe(1).f_globals["__name__"]
         self.title = title
         self.version = version
         self.accepts = accepts
@@ -174,6 +177,7 @@ class Pipeline:
             upstream = tuple(dict.fromkeys([*after, *inputs, *([map] if map else [])]))
             step = Step(
                 name=name,
+                module=self.module,
                 function=function,
                 stage=stage,
                 queue=queue,
@@ -227,8 +231,10 @@ class Pipeline:
             ("takes `item` but maps over nothing", "item" in step.parameters and not step.map),
             ("maps over a step but does not take `item`", bool(step.map) and "item" not in step.parameters),
             ("maps over a step that does not return a list", bool(step.map) and not self._returns_list(step.map)),
-            ("attempts, timeout, memory and weight must be positive",
-             min(step.attempts, step.timeout_s, step.memory_bytes, step.weight) <= 0),
+            (
+                "attempts, timeout, memory and weight must be positive",
+                min(step.attempts, step.timeout_s, step.memory_bytes, step.weight) <= 0,
+            ),
         ]
 
     def _returns_list(self, name: str | None) -> bool:

@@ -42,7 +42,9 @@ class Settings(BaseSettings):
     storage: Literal["local", "supabase"] = Field("local", description="Where bytes live.")
     storage_path: Path = Field(Path(".ledgerline/storage"), description="Folder of local storage.")
     storage_bucket: str = Field("ledgerline", description="Bucket of Supabase storage.")
-    link_secret: SecretStr | None = Field(None, description="Signs links to locally stored artifacts. Required for local.")
+    link_secret: SecretStr | None = Field(
+        None, description="Signs links to locally stored artifacts. Required for local."
+    )
     link_ttl_s: int = Field(300, ge=10, le=86400, description="Life of a signed link.")
 
     # Front door
@@ -54,6 +56,7 @@ class Settings(BaseSettings):
     max_wait_s: int = Field(25, ge=0, le=120, description="Longest long poll.")
 
     # Engine
+    pipelines: str = Field("tasks.pipelines", description="Packages or modules that declare pipelines, by comma.")
     worker_queues: str = Field("cpu,llm,media,maintenance", description="Queues a worker serves, by comma.")
     worker_concurrency: int = Field(8, ge=1, le=1000, description="Step runs one worker has in hand at a time.")
     worker_children: int = Field(2, ge=1, le=64, description="Confined child processes of one worker.")
@@ -61,13 +64,17 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(1.0, gt=0, le=30, description="How often a worker shows that it is alive.")
     lease_s: float = Field(30.0, gt=1, le=3600, description="A worker silent for this long is taken for dead.")
     max_losses: int = Field(3, ge=1, le=100, description="A step run that lost this many workers fails.")
-    queue_timeout_s: int = Field(300, ge=1, description="A job fails after waiting this long with no worker picking up.")
+    queue_timeout_s: int = Field(
+        300, ge=1, description="A job fails after waiting this long with no worker picking up."
+    )
     sweep_interval_s: float = Field(60, gt=0, le=3600, description="How often workers reconcile the ledger.")
     drain_timeout_s: float = Field(25, ge=0, description="How long a stopping worker lets running steps finish.")
     max_items: int = Field(10_000, ge=1, le=100_000, description="Most items a map step may have.")
 
     # Observation
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log line written.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe log line written."
+    )
     deploy: str = Field("dev", description="Name of this deploy, recorded with each pipeline graph it publishes.")
 
     @model_validator(mode="after")
@@ -89,6 +96,11 @@ class Settings(BaseSettings):
     def direct_url(self) -> str:
         """The connection string for LISTEN and workers."""
         return (self.database_direct_url or self.database_url).get_secret_value()
+
+    @property
+    def pipeline_packages(self) -> tuple[str, ...]:
+        """Where pipelines are declared."""
+        return tuple(name.strip() for name in self.pipelines.split(",") if name.strip())
 
     @property
     def queues(self) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def open_storage(settings: Settings) -> Storage:
 
 
 class LocalStorage:
-    """A folder on this machine. Links are served by the API itself. For one machine only, and it says so in `doctor`."""
+    """A folder on this machine. Links are served by the API itself. For one machine only; `doctor` says so."""
 
     def __init__(self, settings: Settings) -> None:
         assert settings.link_secret is not None
@@ -138,7 +138,9 @@ class full_disk_is_unavailable:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Translate the error, if it is one of ours."""
         if isinstance(error, OSError) and error.errno in self.CAUSES:
-            raise Unavailable("storage_full", "Files cannot be stored right now.", detail=str(error), status=507) from error
+            raise Unavailable(
+                "storage_full", "Files cannot be stored right now.", detail=str(error), status=507
+            ) from error
 
 
 def digest_file(path: Path) -> tuple[str, int]:

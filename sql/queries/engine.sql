@@ -1,0 +1,51 @@
+-- name: engine_claim
+-- Take queue jobs; for step runs this begins the attempt.
+select * from ledger.claim(%(queues)s, %(worker)s, %(queue_worker)s, %(most)s)
+
+-- name: engine_complete
+-- One step forward: result, event, progress and the next steps' queue jobs in one transaction.
+select ledger.complete(%(step_run)s, %(attempt)s, %(result)s, %(items)s) as accepted
+
+-- name: engine_fail
+-- End an attempt that did not work: try again later, or fail the job.
+select ledger.fail(%(step_run)s, %(attempt)s, %(code)s, %(message)s, %(detail)s, %(retry_in)s) as accepted
+
+-- name: engine_release
+-- Give an attempt back unused.
+select ledger.release(%(step_run)s, %(attempt)s) as accepted
+
+-- name: engine_progress
+-- Say how far a running attempt is.
+select ledger.report_progress(%(step_run)s, %(attempt)s, %(current)s, %(total)s, %(message)s) as accepted
+
+-- name: engine_gather
+-- The results of a mapped step, in item order.
+select value, blob from ledger.gather(%(job)s, %(step)s)
+
+-- name: engine_beat
+-- Show that the worker is alive; gives the step runs that are no longer its own.
+select ledger.beat(%(worker)s, %(host)s, %(pid)s, %(deploy)s, %(queues)s, %(took_from)s, %(held)s, %(stopping)s) as revoked
+
+-- name: engine_sign_off
+-- Forget a worker that ended in good order.
+select ledger.sign_off(%(worker)s)
+
+-- name: engine_promote_due
+-- Queue the step runs whose retry is due.
+select promoted, next_in from ledger.promote_due(%(most)s)
+
+-- name: engine_recover_lost
+-- Take back what dead workers held.
+select ledger.recover_lost(%(lease_s)s, %(max_losses)s) as repairs
+
+-- name: engine_take_turn
+-- Whether it is this worker's turn to run a chore.
+select ledger.take_turn(%(chore)s, %(worker)s, %(interval_s)s) as mine
+
+-- name: engine_sign_chore
+-- Remember that a chore ran.
+select ledger.sign_chore(%(chore)s, %(worker)s, %(repairs)s)
+
+-- name: queue_search_path
+-- Procrastinate's own statements are unqualified: its connections look into its schema first.
+select set_config('search_path', 'procrastinate, public', false)

@@ -1,0 +1,73 @@
+"""One numbered execution of a step run: what the ledger hands out with a claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A JSON value as the ledger keeps it: in the row, or in Storage under a pointer."""
+
+    value: Any = None
+    blob: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """An earlier result of the same work."""
+
+    result_id: str
+    stored: Stored
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a worker needs to run a step once. `number` is the fencing token of every later write."""
+
+    step_run: UUID
+    number: int
+    failures: int
+    previous_error: str | None
+    job: UUID
+    tenant: UUID
+    pipeline: str
+    step: str
+    item: int | None
+    item_value: Any
+    params: dict[str, Any]
+    document: dict[str, Any] | None
+    inputs: dict[str, dict[str, Any]]
+    mapped: bool
+    deploy: str
+    reuse: Reuse | None
+
+    @classmethod
+    def from_work(cls, work: dict[str, Any]) -> Attempt:
+        """Read what `ledger.describe_work` wrote."""
+        reuse = work["reuse"]
+        return cls(
+            step_run=UUID(work["step_run"]),
+            number=work["attempt"],
+            failures=work["failures"],
+            previous_error=work["previous_error"],
+            job=UUID(work["job"]),
+            tenant=UUID(work["tenant"]),
+            pipeline=work["pipeline"],
+            step=work["step"],
+            item=work["item"],
+            item_value=work["item_value"],
+            params=work["params"],
+            document=work["document"],
+            inputs=work["inputs"],
+            mapped=work["mapped"],
+            deploy=work["deploy"],
+            reuse=Reuse(reuse["result"], Stored(reuse["value"], reuse["blob"])) if reuse else None,
+        )
+
+    @property
+    def token(self) -> dict[str, Any]:
+        """What every write of this attempt carries."""
+        return {"step_run": self.step_run, "attempt": self.number}

@@ -1,0 +1,188 @@
+"""One step run, from claimed to settled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from tasks.engine.attempt import Attempt
+from tasks.engine.call import Call, Returned, describe_items, digest, fits_in_row, perform_async
+from tasks.engine.desk import AWAY, Desk
+from tasks.engine.inputs import assemble, load, workspace
+from tasks.engine.outcomes import judge
+from tasks.errors import Permanent, StepFailure
+from tasks.pipeline import Step
+from tasks.pipelines import declared
+from tasks.sandbox import Limits, Sandbox
+from tasks.settings import Settings
+from tasks.storage import Storage, digest_file
+
+log = logging.getLogger(__name__)
+
+_PROGRESS_S = 0.5
+
+
+class Runner:
+    """Runs attempts. `held`: the attempts in hand, for the heartbeat; `revoke` stops one that is no longer ours."""
+
+    def __init__(self, settings: Settings, desk: Desk, storage: Storage, sandbox: Sandbox) -> None:
+        self._settings = settings
+        self._pipelines = declared(settings.pipeline_packages)
+        self._desk = desk
+        self._storage = storage
+        self._sandbox = sandbox
+        self._held: dict[UUID, tuple[Attempt, asyncio.Task[None]]] = {}
+
+    @property
+    def held(self) -> dict[str, int]:
+        """Step run and attempt number of everything in hand."""
+        return {str(step_run): attempt.number for step_run, (attempt, _) in self._held.items()}
+
+    def revoke(self, step_runs: Iterable[UUID]) -> None:
+        """Stop attempts that the ledger has taken away: cancelled, or given to another worker."""
+        for step_run in step_runs:
+            if step_run in self._held:
+                self._held[step_run][1].cancel()
+
+    async def run(self, attempt: Attempt) -> None:
+        """Run an attempt to its end. Returns when the ledger knows it; when cancelled, gives the attempt back."""
+        work = asyncio.create_task(self._execute(attempt))
+        self._held[attempt.step_run] = (attempt, work)
+        try:
+            await asyncio.wait([work])
+            if not work.cancelled():
+                work.result()
+        except asyncio.CancelledError:  # the worker stops: nothing is left running when the attempt is given back
+            work.cancel()
+            await asyncio.wait([work])
+            await self._desk.release(attempt)
+            raise
+        finally:
+            del self._held[attempt.step_run]
+
+    async def _execute(self, attempt: Attempt) -> None:
+        step = None
+        try:
+            step = self._find_step(attempt)
+            result, items = await self._reuse(attempt) if attempt.reuse else await self._compute(attempt, step)
+            accepted = await self._desk.complete(attempt, result, items)
+        except AWAY:
+            raise  # not the step's fault: the ledger finds out by the missing heartbeat
+        except Exception as error:
+            failure = judge(error, attempt, step)
+            if not isinstance(error, StepFailure):
+                log.warning(
+                    "attempt %s of %s.%s ended with %s", attempt.number, attempt.pipeline, attempt.step, failure.code
+                )
+            accepted = await self._desk.fail(attempt, failure.code, failure.message, failure.detail, failure.retry_in)
+        if not accepted:
+            log.info("attempt %s of step run %s was stale; nothing of it was kept", attempt.number, attempt.step_run)
+
+    def _find_step(self, attempt: Attempt) -> Step:
+        pipeline = self._pipelines.get(attempt.pipeline)
+        if pipeline is None or attempt.step not in pipeline.steps:
+            raise Permanent(
+                "step_unknown",
+                f"This job needs the step {attempt.pipeline}.{attempt.step}, which this release no longer has.",
+                detail=f"published by deploy {attempt.deploy!r}; this worker runs deploy {self._settings.deploy!r}",
+            )
+        return pipeline.steps[attempt.step]
+
+    async def _reuse(self, attempt: Attempt) -> tuple[dict[str, Any], list[Any] | None]:
+        assert attempt.reuse is not None
+        items = None
+        if attempt.mapped:
+            items = describe_items(await load(attempt.reuse.stored, attempt.tenant, self._storage))
+        return {"reuse": attempt.reuse.result_id}, items
+
+    async def _compute(self, attempt: Attempt, step: Step) -> tuple[dict[str, Any], list[Any] | None]:
+        with workspace() as folder:
+            call = await assemble(attempt, step, folder, self._desk, self._storage)
+            async with self._following_progress(attempt, step, folder):
+                returned = await self._call(step, call)
+            self._check(returned)
+            result = await asyncio.to_thread(self._store, attempt, returned, folder)
+        return result, returned.items
+
+    async def _call(self, step: Step, call: Call) -> Returned:
+        if not step.confined:
+            async with asyncio.timeout(step.timeout_s):
+                return await perform_async(call)
+        limits = Limits(step.timeout_s, step.timeout_s, step.memory_bytes)
+        result = await self._sandbox.run("tasks.engine.call:perform", call, limits=limits)
+        returned: Returned = result.value
+        return returned
+
+    @asynccontextmanager
+    async def _following_progress(self, attempt: Attempt, step: Step, folder: Path) -> AsyncIterator[None]:
+        """Fold the step's reports: write the newest every half second, and always the last one."""
+        if "context" not in step.parameters:
+            yield
+            return
+        reports = Reports(folder / "progress")
+        watcher = asyncio.create_task(self._pass_on(attempt, reports))
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            await asyncio.wait([watcher])
+        if report := reports.newest():
+            await self._desk.report_progress(attempt, *report)
+
+    async def _pass_on(self, attempt: Attempt, reports: Reports) -> None:
+        while True:
+            await asyncio.sleep(_PROGRESS_S)
+            if report := reports.newest():
+                try:
+                    await self._desk.report_progress(attempt, *report)
+                except AWAY:
+                    log.info("the database is away; a progress report was dropped")
+
+    def _check(self, returned: Returned) -> None:
+        if returned.items is not None and len(returned.items) > self._settings.max_items:
+            raise Permanent(
+                "too_many_items",
+                f"This has {len(returned.items)} parts; one job can work on {self._settings.max_items} at most.",
+            )
+
+    def _store(self, attempt: Attempt, returned: Returned, folder: Path) -> dict[str, Any]:
+        """Carry the call's bytes to Storage; the result as the ledger takes it."""
+        result: dict[str, Any] = {"digest": digest(returned.text), "artifacts": returned.artifacts}
+        if fits_in_row(returned.text):
+            result["value"] = json.loads(returned.text)
+        else:
+            result["blob"] = {"sha256": result["digest"], "bytes": len(returned.text.encode())}
+            (folder / result["digest"]).write_text(returned.text, encoding="utf-8")
+            returned.blobs.add(result["digest"])
+        for sha256 in returned.blobs:
+            if digest_file(folder / sha256)[0] != sha256:
+                raise Permanent("result_damaged", "A step handed in bytes that are not what it said they were.")
+            self._storage.put(attempt.tenant, sha256, folder / sha256)
+        return result
+
+
+class Reports:
+    """The progress reports a step leaves in its folder; only the newest counts."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int] = (0, 0)
+
+    def newest(self) -> tuple[int, int, str] | None:
+        """The newest report, once; None when there is none that was not given out before."""
+        try:
+            stat = self._path.stat()
+            current, total, message = json.loads(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        version = (stat.st_mtime_ns, stat.st_ino)
+        if version == self._seen:
+            return None
+        self._seen = version
+        return int(current), int(total), str(message)

@@ -1,0 +1,174 @@
+"""The worker process: lanes of queue jobs, a sandbox, and the loops that keep the house.
+
+A lane is one Procrastinate worker. Queues whose steps are confined have a lane as wide as the sandbox, so that what is
+claimed can run at once; the other queues share a wider one. When a lane falls (its database connection was lost),
+everything is built again; only a signal ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from procrastinate.worker import Worker
+from psycopg_pool import AsyncConnectionPool
+
+from tasks.db import AsyncPool, statement_connection
+from tasks.engine.attempt import Attempt
+from tasks.engine.desk import AWAY, Desk
+from tasks.engine.runner import Runner
+from tasks.ledger import new_id
+from tasks.maintenance import Maintenance, keep_running
+from tasks.pipelines import modules
+from tasks.queue import CONFINED_QUEUES, Claimed, LedgerJobManager, make_app, register
+from tasks.sandbox import Sandbox
+from tasks.settings import Settings
+from tasks.storage import open_storage
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 1.0
+_REBUILD_S = 1.0
+
+
+def run(settings: Settings) -> int:
+    """Serve the configured queues until SIGTERM or SIGINT, then drain. Returns the exit code."""
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("procrastinate").setLevel(logging.WARNING)
+    asyncio.run(_serve(settings))
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+    preload = ["tasks.engine.call", *modules(settings.pipeline_packages)]
+    async with Sandbox(settings.worker_children, max_tasks=settings.child_max_tasks, preload=preload) as sandbox:
+        while not stop.is_set():
+            try:
+                await _run_lanes(settings, sandbox, stop)
+            except (*AWAY, OSError) as error:
+                log.warning("the database is away (%s); trying again", type(error).__name__)
+            if not stop.is_set():
+                await _either(stop.wait(), asyncio.sleep(_REBUILD_S))
+
+
+@dataclass
+class Lane:
+    """One Procrastinate worker and the job manager that feeds it."""
+
+    worker: Worker
+    jobs: LedgerJobManager
+
+
+async def _run_lanes(settings: Settings, sandbox: Sandbox, stop: asyncio.Event) -> None:
+    """Serve until `stop`, or until a lane ends by itself."""
+    worker_id = new_id()
+    async with _pool(settings) as pool:
+        desk = Desk(pool)
+        runner = Runner(settings, desk, open_storage(settings), sandbox)
+        async with _lanes(settings, pool, worker_id, runner) as lanes:
+            upkeep = Maintenance(settings, pool, worker_id, runner, [lane.jobs for lane in lanes])
+            await upkeep.beat()
+            loops = [asyncio.create_task(keep_running(name, once)) for name, once in upkeep.loops().items()]
+            log.info("worker %s serves %s", worker_id, ", ".join(settings.queues))
+            try:
+                await _drive(lanes, stop, upkeep)
+                await _give_back(lanes, desk)
+                await upkeep.sign_off()
+            finally:
+                await _cancel(loops)
+            log.info("worker %s has stopped", worker_id)
+
+
+async def _drive(lanes: list[Lane], stop: asyncio.Event, upkeep: Maintenance) -> None:
+    """Run the lanes; when one ends or `stop` is set, drain all of them."""
+    tasks = [asyncio.create_task(lane.worker.run()) for lane in lanes]
+    await _either(stop.wait(), *(asyncio.shield(task) for task in tasks))
+    upkeep.stopping = True
+    for lane in lanes:
+        lane.worker.stop()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _give_back(lanes: list[Lane], desk: Desk) -> None:
+    for lane in lanes:
+        for work in lane.jobs.leftovers():
+            await desk.release(Attempt.from_work(work))
+
+
+@asynccontextmanager
+async def _pool(settings: Settings) -> AsyncIterator[AsyncPool]:
+    pool: AsyncPool = AsyncConnectionPool(
+        settings.direct_url,
+        kwargs=statement_connection(),
+        connection_class=psycopg.AsyncConnection[dict[str, Any]],
+        min_size=2,
+        max_size=settings.database_pool_size,
+        open=False,
+        timeout=10,
+        name="worker",
+    )
+    await pool.open(wait=True)
+    try:
+        yield pool
+    finally:
+        await pool.close(timeout=2)
+
+
+@asynccontextmanager
+async def _lanes(settings: Settings, pool: AsyncPool, worker_id: Any, runner: Runner) -> AsyncIterator[list[Lane]]:
+    async def run_step(work: Claimed) -> None:
+        await runner.run(Attempt.from_work(work))
+
+    lanes, apps = [], []
+    for queues, slots in _widths(settings):
+        app, jobs = make_app(settings.direct_url, pool, worker_id, slots)
+        register(app, jobs, run_step)
+        await app.open_async()
+        apps.append(app)
+        lanes.append(
+            Lane(
+                Worker(
+                    app,
+                    queues=queues,
+                    concurrency=slots,
+                    fetch_job_polling_interval=_POLL_S,
+                    install_signal_handlers=False,
+                    shutdown_graceful_timeout=settings.drain_timeout_s,
+                ),
+                jobs,
+            )
+        )
+    try:
+        yield lanes
+    finally:
+        for app in apps:
+            await app.close_async()
+
+
+def _widths(settings: Settings) -> list[tuple[list[str], int]]:
+    confined = [queue for queue in settings.queues if queue in CONFINED_QUEUES]
+    others = [queue for queue in settings.queues if queue not in CONFINED_QUEUES]
+    lanes = [(confined, settings.worker_children), (others, settings.worker_concurrency)]
+    return [(queues, slots) for queues, slots in lanes if queues]
+
+
+async def _either(*waits: Any) -> None:
+    """Wait until the first of several ends; the others are dropped."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    await _cancel(tasks)
+
+
+async def _cancel(tasks: list[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
