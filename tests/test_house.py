@@ -24,7 +24,7 @@ MOST_FUNCTION_LINES = 60
 REGISTRY_HOSTS = re.compile(r"python[h]osted\.|py[p]i\.(org|io)|npm[j]s\.(org|com)|deb\.debia[n]\.")
 MACHINE_PATHS = re.compile(r"/[w]ork/(main|shared|venv)|/[r]oot/\.pyenv")
 UNFINISHED = re.compile(
-    r"\b(TODO|FIXME|XXX|for now|simplified|placeholder|not implemented|NotImplementedError)\b", re.IGNORECASE
+    r"\b(TODO|FIXME|XXX|raise NotImplementedError|(?i:for now|simplified|placeholder|not implemented))\b"
 )
 
 
