@@ -95,7 +95,7 @@ def _diagram(title: str) -> str:
 
 
 def test_every_command_that_a_page_names_exists() -> None:
-    known = set(import_module("tasks.command").main.commands)
+    known = set(import_module("tasks.command.program").COMMANDS)
     named = {
         (page, word)
         for page in PAGES
