@@ -40,7 +40,8 @@ begin
         if not pg_has_role('authenticator', wanted, 'MEMBER') then
             begin
                 execute format('grant %I to authenticator', wanted);
-            exception when unique_violation then null;
+            -- Nothing of ours depends on it.
+            exception when unique_violation or insufficient_privilege then null;
             end;
         end if;
     end loop;

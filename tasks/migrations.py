@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import LiteralString, cast
 
 import psycopg
 from psycopg.rows import dict_row
@@ -113,7 +112,8 @@ def _check(migrations: list[Migration], applied: dict[str, str | None]) -> None:
     newest = max(ours, default="")
     ahead = sorted(version for version in applied if version not in ours and version > newest)
     if ahead:
-        message = f"The database has migration {_label(ahead[-1], applied[ahead[-1]])}, which this program does not know."
+        newest_there = _label(ahead[-1], applied[ahead[-1]])
+        message = f"The database has migration {newest_there}, which this program does not know: the program is older."
         raise Refused("migration_unknown", f"{message} Deploy the version it belongs to, or a newer one.", status=409)
     for version, name in applied.items():
         if name and ours.get(version, name) != name:
@@ -135,7 +135,7 @@ def _apply(connection: psycopg.Connection[Row], migration: Migration) -> bool:
 def _run_file(connection: psycopg.Connection[Row], path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     try:
-        connection.execute(cast(LiteralString, text))
+        connection.execute(text)
     except psycopg.Error as error:
         reason = error.diag.message_primary or str(error)
         message = f"{path.name} failed{_line(text, error)}: {reason}"

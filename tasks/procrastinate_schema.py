@@ -17,8 +17,8 @@ from tasks.migrations import FOLDER
 SCHEMA = "procrastinate"
 MIGRATION = FOLDER / "20261101000000_procrastinate.sql"
 
-_CREATED = re.compile(r"^CREATE (?:TYPE|TABLE|FUNCTION) (\w+)", re.MULTILINE)
-_EXTENSION = re.compile(r"^DO \$\$\nBEGIN\n    CREATE EXTENSION IF NOT EXISTS plpgsql.*?^\$\$;\n+", re.MULTILINE | re.DOTALL)
+_CREATED = re.compile(r"^CREATE (?:TYPE|TABLE|FUNCTION) (\w+)", re.M)
+_EXTENSION = re.compile(r"^DO \$\$\nBEGIN\n    CREATE EXTENSION IF NOT EXISTS plpgsql.*?^\$\$;\n+", re.M | re.DOTALL)
 
 _HEADER = """\
 -- Made by `python -m tasks.procrastinate_schema` from Procrastinate {version}. Do not edit: make it again.

@@ -68,5 +68,5 @@ def _belongs_to(data: Path, uid: int) -> EmbeddedPostgresError:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = str(uid)
-    message = f"The database in {data} belongs to the user {name}. Run as the user who made it, or choose another folder."
+    message = f"The database in {data} belongs to the user {name}. Run as whoever made it, or choose another folder."
     return EmbeddedPostgresError("postgres_folder_denied", message)

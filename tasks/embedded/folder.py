@@ -1,11 +1,11 @@
 """The folder of one embedded database: what lies where, its lock, its password and its last address.
 
-    data/           the cluster; 0700, owned by the account Postgres runs as
-    socket/         where the Unix socket appears, when its path is short enough
-    lock            locked while any process of this server lives
-    password        0600
-    address.json    where the server listens, and which guardian keeps it
-    postgres.log
+data/           the cluster; 0700, owned by the account Postgres runs as
+socket/         where the Unix socket appears, when its path is short enough
+lock            locked while any process of this server lives
+password        0600
+address.json    where the server listens, or last listened
+postgres.log
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from tasks.embedded.problems import EmbeddedPostgresError
 
 # sockaddr_un holds 107 bytes and a terminator on Linux, 103 on macOS.
 _SOCKET_PATH_BYTES = 103
+_TEMPORARY = "ledgerline-socket-"
 _LOG_BYTES = 10 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens: a port on 127.0.0.1 and a socket folder. `guardian` is the process that keeps it."""
+    """Where a server listens: a port on 127.0.0.1 and the folder of its Unix socket."""
 
     port: int
     socket: str
-    guardian: int
 
 
 class Folder:
@@ -55,7 +55,7 @@ class Folder:
         The lock belongs to the open file, not to a process: guardian and Postgres inherit it, so it is free
         again only when the last of them is gone, however they ended.
         """
-        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = self._open("lock", os.O_RDWR)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -75,7 +75,8 @@ class Folder:
         known = self.password()
         if known is None and self.data.exists():
             message = f"The file {self.path / 'password'} is missing, so the database beside it cannot be opened."
-            raise EmbeddedPostgresError("postgres_no_password", f"{message} Put it back, or remove the folder to start empty.")
+            message = f"{message} Put it back, or remove the folder to start empty."
+            raise EmbeddedPostgresError("postgres_no_password", message)
         if known is None:
             known = secrets.token_urlsafe(24)
             self._write("password", known + "\n")
@@ -105,10 +106,10 @@ class Folder:
             return int(trial.getsockname()[1])
 
     def make_socket_folder(self, account: Account) -> Path:
-        """A folder for the socket whose path fits into a socket address; under the temp folder when ours is too long."""
+        """A folder for the socket whose path fits into a socket address: a temporary one when ours is too long."""
         place = self.path / "socket"
         if len(os.fsencode(place / ".s.PGSQL.65535")) > _SOCKET_PATH_BYTES:
-            place = Path(tempfile.mkdtemp(prefix="ledgerline-", dir="/tmp"))
+            place = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir="/tmp"))
         place.mkdir(mode=0o700, exist_ok=True)
         account.own(place)
         return place
@@ -117,20 +118,28 @@ class Folder:
         """The log, opened to append; put aside when it has grown past 10 MiB."""
         if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
-        return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return self._open(self.log.name, os.O_WRONLY | os.O_APPEND)
 
     def forget_socket(self) -> None:
         """Remove a temporary socket folder that a killed guardian left behind. Call it under the lock."""
         last = self.address()
-        if last and Path(last.socket).parent != self.path and Path(last.socket).name.startswith("ledgerline-"):
+        if last and Path(last.socket).name.startswith(_TEMPORARY):
             shutil.rmtree(last.socket, ignore_errors=True)
 
     def _write(self, name: str, text: str) -> None:
         """Replace a small 0600 file so that readers see the old one or the new one, never half of it."""
         draft = self.path / f"{name}.new"
         draft.unlink(missing_ok=True)
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        with open(self._open(draft.name, os.O_WRONLY | os.O_EXCL), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self.path / name)
+
+    def _open(self, name: str, flags: int) -> int:
+        """Open a file of ours, made 0600 when absent. What root makes in a user's folder stays that user's."""
+        handle = os.open(self.path / name, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if os.geteuid() == 0:
+            owner = self.path.stat()
+            os.fchown(handle, owner.st_uid, owner.st_gid)
+        return handle

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,12 +24,20 @@ import psycopg
 from tasks.embedded import guardian
 from tasks.embedded.account import Account, choose_account
 from tasks.embedded.binaries import Binaries, find_binaries
-from tasks.embedded.cluster import check_version, clear_stale_pid_file, create_cluster, find_orphan, reachable
+from tasks.embedded.cluster import (
+    check_version,
+    clear_stale_pid_file,
+    create_cluster,
+    find_orphan,
+    reachable,
+    says_ready,
+)
 from tasks.embedded.folder import Address, Folder
-from tasks.embedded.problems import ELSEWHERE, EmbeddedPostgresError, PortTaken, explain_os_error, explain_output
+from tasks.embedded.problems import EmbeddedPostgresError, PortTaken, explain_os_error, explain_output
 
 _POLL_S = 0.02
 _PORT_TRIES = 5
+_FAREWELL_S = 40
 
 _OPTIONS = {
     "listen_addresses": "127.0.0.1",
@@ -97,37 +105,40 @@ class EmbeddedPostgres:
 
     def start(self) -> str:
         """Start the server, or attach to the one that runs. Returns `url`. Raises EmbeddedPostgresError."""
-        if os.name != "posix":
-            raise EmbeddedPostgresError(
-                "postgres_missing", f"The embedded Postgres runs on Linux and macOS only. {ELSEWHERE}"
-            )
-        if self._guardian is None:
-            try:
-                self._folder.make()
-                self._start_or_attach()
-            except OSError as error:
-                raise explain_os_error(error, self._folder.path) from error
+        if self.owner and self._guardian is not None and self._guardian.poll() is None:
+            return self.url
+        try:
+            self.stop()
+            self._folder.make()
+            self._start_or_attach()
+        except OSError as error:
+            self.stop()
+            raise explain_os_error(error, self._folder.path) from error
+        except BaseException:
+            self.stop()
+            raise
         return self.url
 
     def stop(self) -> None:
         """End the server if we own it; every session ends, everything committed is on disk."""
-        keeper, self._guardian = self._guardian, None
         # A fork of the owner holds copies of all this, and is not the owner.
-        if keeper is None or self._process_id != os.getpid():
+        if self._guardian is None or not self.owner:
             return
-        assert keeper.stdin is not None
-        try:
-            keeper.stdin.write(b".")
+        keeper, self._guardian = self._guardian, None
+        if keeper.stdin is not None:
+            with suppress(BrokenPipeError):
+                keeper.stdin.write(b".")
             keeper.stdin.close()
-        except BrokenPipeError:
-            pass
         keeper.wait()
+        self._wait_until_gone()
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     @property
@@ -150,11 +161,7 @@ class EmbeddedPostgres:
 
     def _attach(self) -> bool:
         password, address = self._folder.password(), self._folder.address()
-        if password is None or address is None:
-            return False
-        orphan = find_orphan(self._folder.data, address.guardian)
-        if orphan is not None:
-            _dismiss(orphan)
+        if password is None or address is None or self._dismiss_orphan():
             return False
         self._password = password
         if not self._answers(address):
@@ -182,24 +189,28 @@ class EmbeddedPostgres:
         refused: int | None = None
         for _ in range(_PORT_TRIES):
             port = self._folder.choose_port(avoid=refused)
-            logged = self._folder.log.stat().st_size if self._folder.log.exists() else 0
+            log = self._folder.open_log()
             try:
-                address = self._launch(binaries, account, lock, port)
+                logged = os.fstat(log).st_size
+                address = self._launch(binaries, account, (lock, log), port)
                 self._wait_until_ready(address, logged, deadline)
             except PortTaken:
                 refused = port
                 continue
+            finally:
+                os.close(log)
             self._address = address
             return self._folder.remember(address)
         raise EmbeddedPostgresError("postgres_no_port", "Postgres found no free port on 127.0.0.1.")
 
-    def _launch(self, binaries: Binaries, account: Account, lock: int, port: int) -> Address:
+    def _launch(self, binaries: Binaries, account: Account, held: tuple[int, int], port: int) -> Address:
+        """Start the guardian and, through it, Postgres. `held`: the open lock and the open log."""
+        lock, log = held
         place = self._folder.make_socket_folder(account)
-        with ExitStack() as stack:
-            data, data_handles = stack.enter_context(reachable(self._folder.data, account))
-            sockets, socket_handles = stack.enter_context(reachable(place, account))
-            log = self._folder.open_log()
-            stack.callback(os.close, log)
+        with (
+            reachable(self._folder.data, account) as (data, data_handles),
+            reachable(place, account) as (sockets, socket_handles),
+        ):
             handles = (*data_handles, *socket_handles, lock)
             order = {
                 "command": self._command(binaries, data, sockets, port),
@@ -208,9 +219,9 @@ class EmbeddedPostgres:
                 "owner": os.getpid(),
                 "temporary": None if place.parent == self._folder.path else str(place),
             }
+            self._process_id = os.getpid()
             self._guardian = _run_guardian(order, handles, log)
-        self._process_id = os.getpid()
-        return Address(port, str(place), self._guardian.pid)
+        return Address(port, str(place))
 
     def _command(self, binaries: Binaries, data: str, sockets: str, port: int) -> list[str]:
         options = _OPTIONS | {"port": str(port), "unix_socket_directories": sockets}
@@ -219,12 +230,12 @@ class EmbeddedPostgres:
 
     def _wait_until_ready(self, address: Address, logged: int, deadline: float) -> None:
         assert self._guardian is not None
-        while not self._answers(address):
+        # The pid file first: before our server listens, a stranger may be holding its port.
+        while not (says_ready(self._folder.data, address.port) and self._answers(address)):
             if self._guardian.poll() is not None:
                 self._guardian = None
                 raise self._explain_end(logged)
             if time.monotonic() > deadline:
-                self.stop()
                 message = f"Postgres did not get ready within {self._timeout_s:.0f} s. Look at {self._folder.log}."
                 raise EmbeddedPostgresError("postgres_slow", message)
             time.sleep(_POLL_S)
@@ -236,6 +247,20 @@ class EmbeddedPostgres:
         if "could not create any TCP/IP sockets" in output:
             return PortTaken()
         return explain_output(output, "starting")
+
+    def _wait_until_gone(self) -> None:
+        """Normally at once. A guardian that was killed leaves a Postgres on its way out, or (on macOS) an orphan."""
+        deadline = time.monotonic() + _FAREWELL_S
+        while self._dismiss_orphan() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+
+    def _dismiss_orphan(self) -> bool:
+        """Ask a server that lost its guardian to end. Whether there was one."""
+        orphan = find_orphan(self._folder.data)
+        if orphan is not None:
+            with suppress(psutil.Error):
+                orphan.send_signal(signal.SIGINT)
+        return orphan is not None
 
     def _answers(self, address: Address) -> bool:
         """Whether our server, and not a stranger on its port, answers: the scram handshake proves both sides."""
@@ -270,10 +295,3 @@ def _run_guardian(order: dict[str, object], handles: tuple[int, ...], log: int) 
         start_new_session=True,
         bufsize=0,
     )
-
-
-def _dismiss(orphan: psutil.Process) -> None:
-    try:
-        orphan.send_signal(signal.SIGINT)
-    except psutil.Error:
-        pass
