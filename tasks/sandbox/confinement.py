@@ -33,6 +33,7 @@ def serve(channel: socket.socket, faults: int) -> NoReturn:
             _tidy(home)
             channel.sendall(STARTED)
             channel.sendall(pack(perform(request, number)))
+            _release()
         os._exit(0)
     except SystemExit as leaving:
         os._exit(leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code)))
@@ -43,7 +44,10 @@ def serve(channel: socket.socket, faults: int) -> NoReturn:
 
 
 def perform(request: Request, number: int) -> Reply:
-    """Call the function under its limits. SystemExit passes: a function that exits ends its child."""
+    """Call the function under its limits, which stay until the reply is sent.
+
+    SystemExit passes: a function that exits ends its child. So does a MemoryError on the way to the reply.
+    """
     kernel.forget_peak()
     before = _cpu_used()
     _confine(request, before)
@@ -53,14 +57,8 @@ def perform(request: Request, number: int) -> Reply:
         body = _call(request)
     except SystemExit:
         raise
-    except MemoryError as error:
-        kernel.limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
-        kind, body, trace, worn = "memory", b"", _trace(error), True  # what is left of the heap is suspect
     except BaseException as error:
-        kernel.limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
-        kind, body, trace = "error", pack_error(error), _trace(error)
-        worn = any(isinstance(cause, MemoryError) for cause in _chain(error))
-    _release()
+        kind, body, trace, worn = _tell(error)
     worn = worn or _left_processes()
     return Reply(kind, body, trace, kernel.read_peak(), _cpu_used() - before, number, worn)
 
@@ -72,6 +70,17 @@ def _call(request: Request) -> bytes:
     if len(body) > MAX_BYTES:
         raise ValueError(f"{request.target} returned {len(body)} bytes; more than {MAX_BYTES} must go through a file")
     return body
+
+
+def _tell(error: BaseException) -> tuple[Kind, bytes, str, bool]:
+    trace = _trace(error)
+    # After these two, what is left of the heap or of the interpreter is suspect.
+    worn = any(isinstance(cause, MemoryError | SystemError) for cause in _chain(error))
+    for cause in _chain(error):
+        cause.__traceback__ = None  # its frames hold what the call had in memory
+    if isinstance(error, MemoryError):
+        return "memory", b"", trace, worn
+    return "error", pack_error(error), trace, worn
 
 
 def _confine(request: Request, used: float) -> None:
@@ -112,7 +121,7 @@ def _trace(error: BaseException) -> str:
     """Files, lines and names of where it happened. No messages: they can quote the document."""
     parts = []
     for cause in _chain(error):
-        stack = traceback.extract_tb(cause.__traceback__)[-_FRAMES:]
+        stack = traceback.extract_tb(cause.__traceback__, limit=-_FRAMES)
         frames = "".join(f"  {frame.filename}:{frame.lineno} {frame.name}\n" for frame in stack)
         parts.append(f"{type(cause).__name__} at\n{frames}")
     return "from ".join(parts)

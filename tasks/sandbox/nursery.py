@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from tasks.sandbox import kernel
-from tasks.sandbox.child import START_S, Child, Death, Unstarted
+from tasks.sandbox.child import Child, Death, Unstarted
 
 _CLOSE_S = 3.0
 _KEPT = ("PATH", "HOME", "LANG", "TZ")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle
 import struct
-from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 HEADER = struct.Struct("!Q")
@@ -61,10 +60,18 @@ def pack_error(error: BaseException) -> bytes:
 
     Only an Exception may come out in the worker: a foreign KeyboardInterrupt or CancelledError would stop the loop.
     """
-    with suppress(Exception):  # a class may do anything in its __reduce__
+    try:
         body = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
         if isinstance(error, Exception) and type(pickle.loads(body)) is type(error):
             return body
+    except MemoryError:
+        raise
+    except Exception:  # a class may do anything in its __reduce__
+        return _pack_description(error)
+    return _pack_description(error)
+
+
+def _pack_description(error: BaseException) -> bytes:
     return pickle.dumps(RuntimeError(f"{type(error).__name__}: {_text(error)}"))
 
 
