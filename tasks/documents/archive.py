@@ -141,7 +141,7 @@ def _directory_bytes(path: Path) -> int | None:
         at = tail.rfind(_END)
         if at < 0 or len(tail) < at + _END_SIZE:
             return None
-        (size,) = struct.unpack_from("<L", tail, at + 12)
+        size = int(struct.unpack_from("<L", tail, at + 12)[0])
         return max(size, _zip64_directory_bytes(file, tail, at))
 
 
@@ -151,7 +151,7 @@ def _zip64_directory_bytes(file: IO[bytes], tail: bytes, at: int) -> int:
     if not locator.startswith(_LOCATOR):
         return 0
     (offset,) = struct.unpack_from("<Q", locator, 8)
-    file.seek(offset) if offset < 2**62 else None
+    file.seek(min(offset, 2**62))
     record = file.read(56)
     if len(record) < 56 or not record.startswith(b"PK\x06\x06"):
         return MAX_DIRECTORY_BYTES + 1

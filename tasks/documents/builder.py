@@ -14,6 +14,7 @@ PAGE_BREAK = "\f"
 MAX_CHARACTERS = 40_000_000
 _SPACES = re.compile(r"[ \u00a0\u2000-\u200a\u202f\u205f\u3000]+")
 _BLANKS_AT_BREAK = re.compile(r" *\n *")
+_MANY_BREAKS = re.compile(r"\n{3,}")
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,17 @@ class TextBuilder:
 
     def _gaps_mean_something(self) -> bool:
         """False for writers who press Enter twice after each paragraph."""
-        gaps = sum(1 for before, block in zip(self._blocks, self._blocks[1:], strict=False) if before.text and not block.text)
+        gaps = sum(
+            1 for before, block in zip(self._blocks, self._blocks[1:], strict=False) if before.text and not block.text
+        )
         paragraphs = sum(1 for block in self._blocks if block.text)
         return gaps * 3 < paragraphs
 
 
 def tidy(text: str) -> str:
     """One paragraph without layout: single spaces, no blanks at its ends or around its line breaks."""
-    return _BLANKS_AT_BREAK.sub("\n", _SPACES.sub(" ", clean(text))).strip()
+    text = _BLANKS_AT_BREAK.sub("\n", _SPACES.sub(" ", clean(text)))
+    return _MANY_BREAKS.sub("\n\n", text).strip()
 
 
 def one_line(text: str | None) -> str | None:

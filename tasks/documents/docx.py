@@ -30,7 +30,7 @@ def extract_docx(path: Path) -> ExtractedText:
         package = open_package(archive)
         builder = TextBuilder()
         reader = _Reader(package)
-        for block in reader.blocks(stream(archive, package.main, "body")):
+        for block in reader.blocks(stream(archive, package.main, ("document", "body"))):
             builder.add(block)
         return builder.build(
             "docx-xml",
@@ -124,6 +124,8 @@ class _Reader:
                 yield PAGE_BREAK if attribute(each, "type") == "page" else "\n"
             elif name == "sym":
                 yield _symbol(each)
+            elif name == "ddList":
+                yield _selected(each)
             elif name in ("footnoteReference", "endnoteReference"):
                 yield self._refer(each, name.removesuffix("Reference"))
             elif name == "txbxContent":
@@ -213,6 +215,13 @@ def _is_on(flag: etree._Element | None) -> bool:
 def _value(properties: etree._Element | None, name: str) -> str | None:
     found = child(properties, name)
     return attribute(found, "val") if found is not None else None
+
+
+def _selected(dropdown: etree._Element) -> str:
+    """What an old form's list shows: the entry chosen, else its default, else the first."""
+    entries = [attribute(each, "val") or "" for each in dropdown if local(each) == "listEntry"]
+    chosen = _value(dropdown, "result") or _value(dropdown, "default") or "0"
+    return entries[int(chosen)] if chosen.isdigit() and int(chosen) < len(entries) else ""
 
 
 def _symbol(element: etree._Element) -> str:

@@ -16,15 +16,19 @@ from tasks.documents.model import ExtractedText
 from tasks.documents.problems import unreadable
 from tasks.documents.text import decode
 
-_SKIPPED = frozenset(
-    "head script style template noscript nav svg math object iframe audio video button select textarea rt rp "
-    "input meta link title".split()
+_SKIPPED_TAGS = (
+    "head script style template noscript nav svg math object iframe audio video button select textarea rt rp input "
+    "meta link title"
 )
-_BLOCKS = frozenset(
-    "address article aside blockquote body center dd details div dl dt fieldset figcaption figure footer form h1 h2 h3 "
-    "h4 h5 h6 header hgroup hr li main ol p pre section summary table tbody td tfoot th thead tr ul".split()
+_SKIPPED = frozenset(_SKIPPED_TAGS.split())
+_BLOCK_TAGS = (
+    "address article aside blockquote body center dd details div dl dt fieldset figcaption figure footer form h1 h2 "
+    "h3 h4 h5 h6 header hgroup hr li main ol p pre section summary table tbody td tfoot th thead tr ul"
 )
-_DECLARED = re.compile(rb"<(?:meta[^>]{0,200}charset\s*=\s*[\"']?|\?xml[^>]{0,100}encoding\s*=\s*[\"'])([\w.-]{2,30})", re.I)
+_BLOCKS = frozenset(_BLOCK_TAGS.split())
+_DECLARED = re.compile(
+    rb"<(?:meta[^>]{0,200}charset\s*=\s*[\"']?|\?xml[^>]{0,100}encoding\s*=\s*[\"'])([\w.-]{2,30})", re.I
+)
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _BLANKS = re.compile(r"[ \t\n\r]+")
 _HEADING = re.compile("h[1-6]")

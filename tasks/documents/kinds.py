@@ -95,7 +95,8 @@ def _from_content(head: bytes, named: Kind | None, path: Path | None) -> Kind | 
     if start.startswith(b"%PDF-"):
         return KINDS["pdf"]
     # A text about PDFs may mention the header, so junk before it is forgiven only where a PDF is expected.
-    if b"%PDF-" in head[:_PDF_WITHIN] and (named is None or named.name == "pdf"):
+    # The norm allows a thousand bytes; mail gateways and web forms have been seen to put more.
+    if (named is None and b"%PDF-" in head[:_PDF_WITHIN]) or (named == KINDS["pdf"] and b"%PDF-" in head):
         return KINDS["pdf"]
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zip_kind(head, named, path)
@@ -116,7 +117,9 @@ def _refuse_foreign(head: bytes) -> None:
         )
     for magic, name in _FOREIGN:
         if head.startswith(magic) and not _looks_like_text(head):
-            raise refused("unsupported_type", f"This file is {name}, not a manuscript. Please upload a Word, PDF or text file.")
+            raise refused(
+                "unsupported_type", f"This file is {name}, not a manuscript. Please upload a Word, PDF or text file."
+            )
 
 
 def _text_kind(head: bytes, extension: str, named: Kind | None) -> Kind:
@@ -195,7 +198,9 @@ def _foreign_zip(names: set[str]) -> Refused:
     if any(name.startswith(("xl/", "ppt/")) for name in names):
         return refused("unsupported_type", "This is a spreadsheet or a slide show. Please upload a text document.")
     if any(name.endswith(".iwa") for name in names):
-        return refused("unsupported_type", "This is a Pages document. Please export it as a Word document and upload that.")
+        return refused(
+            "unsupported_type", "This is a Pages document. Please export it as a Word document and upload that."
+        )
     return refused("unsupported_type", "This is a zip archive. Please upload the document inside it by itself.")
 
 

@@ -25,7 +25,7 @@ class ExtractedText(BaseModel):
 
     text: str
     headings: list[Heading] = []
-    pages: int | None = Field(None, description="Pages of a paged format.")
+    pages: int | None = Field(default=None, description="Pages of a paged format.")
     engine: str = Field(description="Which reader produced the text.")
     title: str | None = None
     author: str | None = None

@@ -13,10 +13,11 @@ from tasks.documents.model import ExtractedText
 from tasks.documents.problems import unreadable
 from tasks.documents.xml import attribute, child, local, parse_optional, stream
 
-_LEFT_OUT = frozenset(
-    "tracked-changes annotation annotation-end hidden-text hidden-paragraph forms sequence-decls variable-decls "
-    "user-field-decls title desc event-listeners note-citation ruby-text change change-start change-end".split()
+_LEFT_OUT_TAGS = (
+    "tracked-changes annotation annotation-end hidden-text hidden-paragraph forms sequence-decls variable-decls user- "
+    "field-decls title desc event-listeners note-citation ruby-text change change-start change-end"
 )
+_LEFT_OUT = frozenset(_LEFT_OUT_TAGS.split())
 _MARKS = {"tab": "\t", "line-break": "\n", "s": " "}
 _MANIFEST = "META-INF/manifest.xml"
 
@@ -27,7 +28,7 @@ def extract_odt(path: Path) -> ExtractedText:
         _refuse_encrypted(archive)
         builder = TextBuilder()
         reader = _Reader()
-        for block in reader.blocks(stream(archive, "content.xml", "text")):
+        for block in reader.blocks(stream(archive, "content.xml", ("body", "text"))):
             builder.add(block)
         title, author = _properties(archive)
         return builder.build("odt-xml", title=title, author=author)
@@ -101,7 +102,9 @@ class _Reader:
     def _table(self, table: etree._Element) -> Iterator[Block]:
         tight = False
         for row in _inside(table, "table-row"):
-            cells = [[block for block in self.blocks(cell) if block.text.strip()] for cell in _inside(row, "table-cell")]
+            cells = [
+                [block for block in self.blocks(cell) if block.text.strip()] for cell in _inside(row, "table-cell")
+            ]
             if len(cells) > 1 and all(len(cell) <= 1 for cell in cells):
                 yield Block("\t".join(tidy(cell[0].text) if cell else "" for cell in cells).rstrip(), tight=tight)
                 tight = True

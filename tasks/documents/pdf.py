@@ -149,7 +149,9 @@ class _Bookmarks:
 
 
 def _names(title: str, letters: str) -> bool:
-    return len(letters) > 0 and (title == letters or (len(letters) >= 4 and title.startswith(letters)))
+    # "1 Origins" on the page is often "Origins" in the outline.
+    bare = letters.lstrip("0123456789") or letters
+    return bool(title) and (title in (letters, bare) or (len(letters) >= 4 and title.startswith(letters)))
 
 
 def _letters(text: str) -> str:

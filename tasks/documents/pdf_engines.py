@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tasks.documents.problems import unreadable
 MAX_PAGES = 20_000
 MAX_BOOKMARKS = 5_000
 _ENDS = re.compile("\r\n|[\r\n]|(?<=[\u0002\ufffe])")
+_LATE_HYPHEN = re.compile(r"(?<=[^\W\d_])(\r\n)([-\u2010])(?=[^\W\d_])")
 _PAINT = re.compile(rb"(?<![\w/])(?:Do|BI|sh|[fFSsBb]\*?)(?!\w)")
 _PICTURED_SAMPLE = 10
 
@@ -65,7 +67,7 @@ def shows_pictures(path: Path) -> tuple[bool, bool]:
 
 def repair(path: Path, target: Path) -> None:
     """Write a repaired copy. Raises PdfError when nothing can be saved, Permanent `encrypted_pdf`."""
-    import pikepdf  # noqa: PLC0415  a large library that few files need
+    import pikepdf
 
     try:
         with pikepdf.open(path) as broken:
@@ -94,7 +96,8 @@ def _pdfium_page(document: pypdfium2.PdfDocument, number: int, scan: Scan) -> Pa
 
 
 def _lines_of(textpage: pypdfium2.PdfTextPage, height: float) -> Page:
-    text = _page_text(textpage)
+    # The engine sometimes puts a line's closing hyphen after the line's end; both places have the same length.
+    text = _LATE_HYPHEN.sub(r"\2\1", _page_text(textpage))
     lines: list[Line] = []
     texts: list[str] = []
     start = 0
@@ -134,7 +137,14 @@ def _measure(textpage: pypdfium2.PdfTextPage, part: str, at: int, height: float)
     left_of_last, _, right_of_last, _ = textpage.get_charbox(last, loose=True)
     # Right-to-left lines begin at the right.
     left, right = min(left, left_of_last), max(right, right_of_last)
-    return line_of(part, left, right, height - bottom, _size(textpage, first + (last - first) // 2))
+    # Blanks may be made up by the engine and have no size, so the letter nearest the middle is asked.
+    middle = min((i for i, letter in enumerate(stripped) if letter.isalnum()), key=_near(stripped), default=0)
+    letter = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, begin + middle)
+    return line_of(part, left, right, height - bottom, _size(textpage, max(letter, first)))
+
+
+def _near(text: str) -> Callable[[int], float]:
+    return lambda index: abs(index - len(text) / 2)
 
 
 def _size(textpage: pypdfium2.PdfTextPage, index: int) -> float:
@@ -164,20 +174,21 @@ def _bookmarks(document: pypdfium2.PdfDocument) -> list[tuple[int, int, str]]:
 
 def _open_pypdf(path: Path) -> Any:
     """A reader that is past the password and within the page limit."""
-    import pypdf  # noqa: PLC0415  needed only when pdfium has failed or found little
+    import pypdf
 
     reader = pypdf.PdfReader(path)
     if reader.is_encrypted and not reader.decrypt(""):
         raise unreadable("encrypted_pdf", "a user password is set")
     # What the file declares is looked at first, because counting a million pages takes minutes.
-    declared = reader.root_object["/Pages"].get("/Count", 0)
+    pages: Any = reader.root_object["/Pages"]
+    declared = pages.get("/Count", 0)
     _check_pages(declared if isinstance(declared, int) else 0)
     _check_pages(len(reader.pages))
     return reader
 
 
 def _pypdf_page(page: Any, number: int, scan: Scan) -> Page:
-    from pypdf.errors import LimitReachedError  # noqa: PLC0415
+    from pypdf.errors import LimitReachedError
 
     try:
         return unmeasured(page.extract_text().split("\n"))
@@ -204,5 +215,3 @@ def _has_picture(page: Any) -> bool:
             return True
     contents = page.get_contents()
     return contents is not None and re.search(rb"(?<!\w)BI\s", contents.get_data()) is not None
-
-

@@ -13,6 +13,8 @@ _LAST = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*$")
 _FIRST = re.compile(r"^[^\W\d_]+")
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff01-\uff60]")
 _TIGHT_DASH = re.compile(r"\w[—–]\w")
+# A hyphen that nearly always breaks words is the typesetter's own; compounds then have another one.
+_ALWAYS = 0.98
 _LOOSE_DASH = re.compile(r"\w [—–] \w")
 
 
@@ -52,26 +54,31 @@ class Joiner:
         parts = _parts(before, line)
         if parts is None:
             return False
-        whole, compound = self._words["".join(parts)], self._words["-".join(parts)]
+        first, second = parts
+        # Of "object-les" only the last part is broken.
+        whole = self._words[first + second] or self._words[first.rpartition("-")[2] + second]
+        compound = self._words[f"{first}-{second}"]
         return None if whole == compound else whole > compound
 
     def _by_habit(self, before: Line, line: Line) -> bool:
-        first, second = _parts(before, line) or ("", "")
-        if not self._breaks_words.get(before.hyphen, True):
+        breaks = self._breaks_words.get(before.hyphen, 1.0)
+        if breaks > _ALWAYS or breaks < 0.5:
+            return breaks > _ALWAYS
+        if line.text[:1].isupper() and not before.text[-2:].isupper():
             return False
-        if "-" in first or (line.text[:1].isupper() and not before.text[-2:].isupper()):
-            # A typesetter does not break a compound inside its parts when its own hyphen is at hand.
-            return "-" in first and not self._words[second]
-        return not (len(first) > 2 and len(second) > 3 and self._words[first] > 1 and self._words[second] > 1)
+        first, second = _parts(before, line) or ("", "")
+        last = first.rpartition("-")[2]
+        # Two words of their own make a compound; a syllable seldom is a word.
+        return not (min(len(last), len(second)) > 1 and self._words[last] and self._words[second])
 
-    def _habits(self, lines: list[Line]) -> dict[str, bool]:
-        """For each kind of hyphen, whether words are broken with it, or whether it only ends compounds."""
+    def _habits(self, lines: list[Line]) -> dict[str, float]:
+        """For each kind of hyphen, the share of known cases in which it breaks a word rather than ends a compound."""
         votes: dict[str, Counter[bool]] = {}
         for before, line in zip(lines, lines[1:], strict=False):
             known = self._known(before, line) if before.hyphen and _parts(before, line) else None
             if known is not None:
                 votes.setdefault(before.hyphen, Counter())[known] += 1
-        return {hyphen: count[True] * 2 >= count[False] for hyphen, count in votes.items()}
+        return {hyphen: count[True] / count.total() for hyphen, count in votes.items()}
 
 
 def _parts(before: Line, line: Line) -> tuple[str, str] | None:

@@ -86,7 +86,9 @@ def join_rows(lines: list[Line]) -> list[Line]:
         last = rows[-1] if rows else None
         if last is not None and _beside(last, line):
             gap = "\t" if line.left - last.right > 2 * last.size else " "
-            rows[-1] = replace(last, text=f"{last.text}{last.hyphen}{gap}{line.text}", right=line.right, hyphen=line.hyphen)
+            rows[-1] = replace(
+                last, text=f"{last.text}{last.hyphen}{gap}{line.text}", right=line.right, hyphen=line.hyphen
+            )
         else:
             rows.append(line)
     return rows

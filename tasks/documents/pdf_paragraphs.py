@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from tasks.documents.pdf_lines import Line, Page, most_common
@@ -28,11 +28,12 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class _Column:
-    """A run of lines down one page, with the edges that full lines reach."""
+    """A run of lines down one page, with the edges that full lines reach. Parts of one run share its `number`."""
 
     lines: list[Line]
     page: int
     measured: bool
+    number: int = 0
     left: float = 0.0
     right: float = 0.0
 
@@ -47,8 +48,9 @@ class _Style:
 
 def rebuild(pages: list[Page]) -> list[Paragraph]:
     """The document's paragraphs, joined across columns and pages."""
-    columns = _with_edges([column for number, page in enumerate(pages) for column in _columns(number, page)])
-    style = _Style(_leading(columns), _uses_indents(columns))
+    runs = [column for number, page in enumerate(pages) for column in _columns(number, page)]
+    columns = _with_edges(runs)
+    style = _Style(_leading(runs), _uses_indents(columns))
     result: list[Paragraph] = []
     before: tuple[Line, _Column] | None = None
     for line, column in _lines(columns):
@@ -69,7 +71,8 @@ def _lines(columns: list[_Column]) -> Iterator[tuple[Line, _Column]]:
 
 def _compare(last: Line, last_column: _Column, line: Line, column: _Column, style: _Style) -> tuple[bool, bool]:
     """Whether `line` begins a paragraph, and whether a wide gap stands before it."""
-    if last_column is column:
+    crosses = last_column.number != column.number
+    if not crosses:
         distance = (line.down - last.down) / style.leading if style.leading else 1.0
         gap = distance > _SCENE_GAP
         if distance > _GAP * max(1.0, line.size / _usual(last, line)):
@@ -84,7 +87,6 @@ def _compare(last: Line, last_column: _Column, line: Line, column: _Column, styl
         return True, False
     if _ends_early(last, last_column, line):
         return _SENTENCE_END.search(last.text) is not None or not line.text[:1].islower(), False
-    crosses = last_column is not column
     return crosses and not style.indents and _SENTENCE_END.search(last.text) is not None, False
 
 
@@ -104,9 +106,17 @@ def _is_indented(line: Line, column: _Column) -> bool:
 
 
 def _continues_indented(last: Line, last_column: _Column, line: Line, column: _Column) -> bool:
-    """A block set in from the margin: its lines share their left edge and run on from full lines."""
+    """Centred lines that share their middle, or lines set in that share their edge, and run on from full lines."""
     same_edge = abs((last.left - last_column.left) - (line.left - column.left)) < 0.3 * line.size
-    return same_edge and not _ends_early(last, last_column, line) and not _SENTENCE_END.search(last.text)
+    if _is_centred(last, last_column):
+        same_edge = abs(last.left + last.right - line.left - line.right) < 0.6 * line.size
+    runs_on = line.text[:1].islower() or not _ends_early(last, last_column, line)
+    return same_edge and runs_on and not _SENTENCE_END.search(last.text)
+
+
+def _is_centred(line: Line, column: _Column) -> bool:
+    off = abs(line.left + line.right - column.left - column.right)
+    return column.measured and _is_indented(line, column) and off < 0.6 * line.size
 
 
 def _ends_early(last: Line, column: _Column, line: Line) -> bool:
@@ -134,12 +144,32 @@ def _with_edges(columns: list[_Column]) -> list[_Column]:
     lefts = Counter(round(_left(column)) for column in columns if len(column.lines) >= 5)
     widths = [_right(column) - _left(column) for column in columns if len(column.lines) >= 5]
     width = median(widths) if widths else 0.0
-    result = []
-    for column in columns:
+    result: list[_Column] = []
+    for number, column in enumerate(columns):
         left = _usual_left(_left(column), lefts)
         right = _right(column) if len(column.lines) >= 5 else max(_right(column), left + width)
-        result.append(_Column(column.lines, column.page, column.measured, left, right))
+        result += _insets(replace(column, number=number, left=left, right=right))
     return result
+
+
+def _insets(column: _Column) -> Iterator[_Column]:
+    """A column, with blocks set in from both margins (letters, quotations) as columns of their own."""
+    run: list[Line] = []
+    for line in [*column.lines, None]:
+        if line is not None and (not run or abs(line.left - run[-1].left) < 1):
+            run.append(line)
+            continue
+        left, right = _inset_edges(run, column) or (column.left, column.right)
+        yield replace(column, lines=run, left=left, right=right)
+        run = [] if line is None else [line]
+
+
+def _inset_edges(run: list[Line], column: _Column) -> tuple[float, float] | None:
+    """The edges of a block set in on both sides, None for ordinary lines: a block is justified, talk is not."""
+    left, right = run[0].left, max(line.right for line in run)
+    inset = column.measured and left - column.left > run[0].size and column.right - right > run[0].size
+    full = sum(1 for line in run[:-1] if right - line.right < 0.06 * (right - left))
+    return (left, right) if inset and len(run) > 3 and full * 3 >= 2 * (len(run) - 1) else None
 
 
 def _usual_left(left: float, lefts: Counter[int]) -> float:

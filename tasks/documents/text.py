@@ -53,9 +53,9 @@ def checked(text: str) -> str:
 
 def decode(data: bytes) -> tuple[str, list[str]]:
     """Text and warnings from bytes of unknown encoding. Raises `not_text` for what is no text at all."""
-    for bom, name in _BOMS:
+    for bom, marked in _BOMS:
         if data.startswith(bom):
-            return data.decode(name, "replace"), []
+            return data.decode(marked, "replace"), []
     # Old editors end a file with Ctrl-Z.
     data = data.rstrip(b"\x1a\x00")
     name = _wide(data) or ("utf-8" if is_utf8(data) else None)

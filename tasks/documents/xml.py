@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from tasks.documents.archive import Archive
+from tasks.documents.archive import Archive, GuardedPart
 from tasks.documents.problems import unreadable
 
 # Declarations also hide in UTF-16, where a zero stands between the letters.
@@ -54,8 +54,11 @@ def parse_optional(archive: Archive, name: str | None) -> etree._Element | None:
     return parse(archive, name) if name and name in archive else None
 
 
-def stream(archive: Archive, name: str, container: str) -> Iterator[etree._Element]:
-    """The children of the part's `container` element one by one, each freed after use: memory stays small."""
+def stream(archive: Archive, name: str, container: tuple[str, str]) -> Iterator[etree._Element]:
+    """The children of one element of a part, each freed after use: memory stays small.
+
+    `container`: the local names of that element's parent and of the element.
+    """
     with archive.open(name) as part:
         try:
             yield from _children(part, name, container)
@@ -63,9 +66,9 @@ def stream(archive: Archive, name: str, container: str) -> Iterator[etree._Eleme
             raise unreadable("corrupt_file", f"{name}: {type(error).__name__}") from error
 
 
-def _children(part: object, name: str, container: str) -> Iterator[etree._Element]:
+def _children(part: GuardedPart, name: str, container: tuple[str, str]) -> Iterator[etree._Element]:
     events = etree.iterparse(
-        part,  # type: ignore[arg-type]
+        part,
         events=("start", "end"),
         resolve_entities=False,
         no_network=True,
@@ -76,9 +79,11 @@ def _children(part: object, name: str, container: str) -> Iterator[etree._Elemen
     for number, (event, element) in enumerate(events):
         if number == 0 and element.getroottree().docinfo.doctype:
             raise unreadable("unsafe_xml", f"{name} has a DOCTYPE")
-        if event == "start":
-            parent = element if parent is None and local(element) == container else parent
-        elif parent is not None and element.getparent() is parent:
+        if event == "start" and parent is None:
+            above = element.getparent()
+            if above is not None and (local(above), local(element)) == container:
+                parent = element
+        elif event == "end" and parent is not None and element.getparent() is parent:
             yield element
             # The children before are dropped; the last one must stay, because the parser still hangs on to it.
             element.clear(keep_tail=False)
