@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 from tasks.documents.chapters.lines import Lines
@@ -31,16 +32,17 @@ def keep_chain(marks: list[Mark]) -> list[Mark]:
 
 def count_links(marks: list[Mark]) -> int:
     """How many marks follow their predecessor's number by one."""
-    return sum(1 for a, b in zip(marks, marks[1:], strict=False) if b.number == (a.number or 0) + 1)
+    return sum(1 for a, b in itertools.pairwise(marks) if b.number == (a.number or 0) + 1)
 
 
 def is_page_numbering(lines: Lines, marks: list[Mark]) -> bool:
     """Whether bare numbers are pages: evenly near each other, and standing in the middle of sentences."""
     if len(marks) < 5 or marks[0].family != "bare:arabic":
         return False
-    gaps = sorted(lines.words_between(a.end, b.start) for a, b in zip(marks, marks[1:], strict=False))
+    gaps = sorted(lines.words_between(a.end, b.start) for a, b in itertools.pairwise(marks))
     broken = sum(1 for mark in marks[1:] if not _ends_sentence(lines, mark))
-    return broken > 0.3 * len(marks) or (gaps[len(gaps) // 2] < _SHORTEST_PAGE and gaps[-1] < 1.6 * gaps[len(gaps) // 2])
+    median = gaps[len(gaps) // 2]
+    return broken > 0.3 * len(marks) or (median < _SHORTEST_PAGE and gaps[-1] < 1.6 * median)
 
 
 def _open(mark: Mark) -> float:

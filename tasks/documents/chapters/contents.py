@@ -86,13 +86,15 @@ def _merge(regions: list[Region]) -> list[Region]:
 
 
 def _is_listed(lines: Lines, mark: Mark, regions: list[Region], last_seen: dict[tuple[str, object], int]) -> bool:
-    if _LEADER.search(lines.all[mark.line].text):
+    if _LEADER.search(lines.all[mark.line].text[-80:]):
         return True
-    recurs = last_seen[_identity(mark)] > mark.start
+    # The part or prologue at either edge of a list belongs to it when it is said again later.
+    recurs = mark.rank in (0, 3) and last_seen[_identity(mark)] > mark.start
     for start, end in regions:
-        beside = min(lines.words_between(mark.end, start), lines.words_between(end, mark.start))
-        apart = mark.end <= start or end <= mark.start
-        if start <= mark.start <= end or (apart and recurs and 0 <= beside < FEWEST_WORDS // 2):
+        if start <= mark.start <= end:
+            return True
+        gap = (mark.end, start) if mark.end <= start else (end, mark.start)
+        if recurs and lines.words_between(*gap) < FEWEST_WORDS // 2:
             return True
     return False
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
+from collections.abc import Callable
 
 from tasks.documents.chapters.contents import bare_title, find_titles
 from tasks.documents.chapters.lines import Lines
@@ -69,7 +71,8 @@ def outline_by_length(lines: Lines, marks: list[Mark], span: tuple[int, int]) ->
         if line.opens and line.words - base >= due * len(starts) and len(starts) < count:
             starts.append(line.start)
     if len(starts) == 1:
-        return outline_by(marks, [_cut(lines, span[0], None, "")], "whole text", 0.9 if words < CHUNK else 0.2)
+        whole = _cut(lines, span[0], None, "Whole text")
+        return outline_by(marks, [whole], "whole text", 0.9 if words < CHUNK else 0.2)
     return outline_by(marks, [_cut(lines, start, n, "Stretch") for n, start in enumerate(starts, 1)], "chunks", 0.2)
 
 
@@ -86,12 +89,12 @@ def _looks_named(line: Line) -> bool:
     if not (line.opens and line.closes) or len(line.text) > 80 or len(line.text.split()) > LONGEST_NAME:
         return False
     text = line.text.strip("*_# ")
-    if not text or text[0] in "\"“‘'«([—–-" or text.endswith((".", ",", ";", ":", "\"", "”", "—", "--")):
+    if not text or text[0] in "\"“‘'«([—–-" or text.endswith((".", ",", ";", ":", '"', "”", "—", "--")):
         return False
     return looks_titled(text)
 
 
-def _is_listed(titles: set[str]) -> object:
+def _is_listed(titles: set[str]) -> Callable[[Line], bool]:
     return lambda line: bare_title(line.text) in titles
 
 
@@ -106,7 +109,8 @@ def _is_spaced(line: Line) -> bool:
 def _drop_close(lines: Lines, chosen: list[Line]) -> list[Line]:
     """Of headings with next to nothing between them the last one counts: the others are a list or a title page."""
     following = [*chosen[1:], None]
-    return [a for a, b in zip(chosen, following, strict=True) if b is None or b.words - a.words >= SHORTEST_CHAPTER // 5]
+    enough = SHORTEST_CHAPTER // 5
+    return [a for a, b in zip(chosen, following, strict=False) if b is None or b.words - a.words >= enough]
 
 
 def _name(line: Line) -> Mark:
@@ -116,10 +120,10 @@ def _name(line: Line) -> Mark:
 
 def _cut(lines: Lines, start: int, number: int | None, label: str) -> Mark:
     """A mark without a heading: its text begins where it begins."""
-    return Mark(lines.at(start) - 1, start, start, "cut", number, label, "", 2, True)
+    return Mark(lines.at(start) - 1, start, start, "cut", number, f"{label} {number}" if number else label, "", 2, True)
 
 
 def _median_gap(lines: Lines, marks: list[Mark], end: int) -> int:
     bounds = [m.start for m in marks] + [end]
-    gaps = sorted(lines.words_between(a, b) for a, b in zip(bounds, bounds[1:], strict=False))
+    gaps = sorted(lines.words_between(a, b) for a, b in itertools.pairwise(bounds))
     return gaps[len(gaps) // 2] if gaps else 0

@@ -1,4 +1,4 @@
-"""Find the chapters of a text: marks, minus contents, by votes; then what is left over becomes front and back matter."""
+"""Find the chapters of a text: marks, minus contents, by votes; what is left over becomes front and back matter."""
 
 from __future__ import annotations
 
@@ -71,14 +71,20 @@ class _Sections:
     def _section(self, mark: Mark, kind: Kind, end: int) -> Section:
         outline = self.outline
         if mark.start == mark.end:
-            title, body = f"{mark.label} {mark.number}" if mark.number else "", mark.start
-        elif mark.role == "end":
-            title, body = "After the end", mark.end
+            title, body = "", mark.start
+        elif mark.role in ("front", "back", "end"):
+            title, body = "", min(self.lines.next_start(mark.end), end)
         else:
             title, body = find_title(self.lines, mark, end)
         return Section(
-            kind=kind, number=mark.number, title=name_section(mark, title), start=mark.start, body=min(body, end), end=end,
-            found_by=outline.found_by, confidence=outline.confidence,
+            kind=kind,
+            number=mark.number,
+            title=name_section(mark, title),
+            start=mark.start,
+            body=min(body, end),
+            end=end,
+            found_by=outline.found_by,
+            confidence=outline.confidence,
         )
 
     def _opening(self, first: int) -> list[Section]:
@@ -91,9 +97,14 @@ class _Sections:
         missed = words >= MISSED_OPENING and numbered is not None and numbered.number == 2
         return [
             Section(
-                kind="chapter" if missed else "front", number=1 if missed else None,
-                title="Opening" if missed else "Front matter", start=start, body=start, end=first,
-                found_by="position", confidence=0.6,
+                kind="chapter" if missed else "front",
+                number=1 if missed else None,
+                title="Opening" if missed else "Front matter",
+                start=start,
+                body=start,
+                end=first,
+                found_by="position",
+                confidence=0.6,
             )
         ]
 
@@ -102,9 +113,18 @@ class _Sections:
         whole = len(self.lines.text)
         around: list[tuple[Kind, int, int]] = [("front", 0, start), ("back", end, whole)]
         return [
-            Section(kind=kind, number=None, title="Distributor's licence", start=a, body=a, end=b,
-                    found_by="licence", confidence=0.99)
-            for kind, a, b in around if self.lines.words_between(a, b)
+            Section(
+                kind=kind,
+                number=None,
+                title="Distributor's licence",
+                start=a,
+                body=a,
+                end=b,
+                found_by="licence",
+                confidence=0.99,
+            )
+            for kind, a, b in around
+            if self.lines.words_between(a, b)
         ]
 
     def _part(self, mark: Mark, sections: list[Section]) -> Section:
@@ -114,16 +134,19 @@ class _Sections:
         end = min([*later, *back, self.span[1]])
         title, body = find_title(self.lines, mark, min([*(s.start for s in sections if s.start > mark.start), end]))
         return Section(
-            kind="part", number=mark.number, title=name_section(mark, title), start=mark.start, body=body, end=end,
-            found_by=self.outline.found_by, confidence=self.outline.confidence,
+            kind="part",
+            number=mark.number,
+            title=name_section(mark, title),
+            start=mark.start,
+            body=body,
+            end=end,
+            found_by=self.outline.found_by,
+            confidence=self.outline.confidence,
         )
 
 
 def name_section(mark: Mark, title: str) -> str:
-    """The heading as a reader would say it: "Chapter 3: The Inn", "Part 2", "Prologue"."""
-    if mark.start == mark.end or mark.rank == 3:
-        return title or clean_title(mark.title)
-    label = f"{mark.label or 'Chapter'} {mark.number}" if mark.number else mark.label
-    if not title:
-        return label
-    return f"{label}: {clean_title(title)}" if mark.label or mark.number else title
+    """The heading as a reader would say it: "Chapter 3: The Inn", "First Narrative", "Prologue"."""
+    label = mark.label or (f"Chapter {mark.number}" if mark.number else "")
+    label = clean_title(mark.title) if mark.rank == 3 else label
+    return ": ".join(part for part in (label, title) if part)

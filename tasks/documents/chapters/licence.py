@@ -11,7 +11,9 @@ _END = re.compile(
     r"\*{3,}[ \t]*START:? FULL LICEN[CS]E)[^\n]*",
     re.MULTILINE | re.IGNORECASE,
 )
-_CREDIT = re.compile(r"\s*(?:Produced by|E-?text prepared by|Transcribed (?:from|by))\b[^\n]*(?:\n[^\n]+)*", re.IGNORECASE)
+_CREDIT = re.compile(
+    r"\s*(?:Produced by|E-?text prepared by|Transcribed (?:from|by))\b[^\n]*(?:\n[^\n]+)*", re.IGNORECASE
+)
 FURTHEST = 0.2  # of the text: a licence header lies before this
 
 

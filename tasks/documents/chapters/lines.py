@@ -7,7 +7,7 @@ from bisect import bisect_left
 
 from tasks.documents.chapters.model import Line
 
-_NOT_BLANK = re.compile(r"[^\n\f]*[^\s][^\n\f]*")
+_LINE = re.compile(r"[^\n\f]+")
 
 
 class Lines:
@@ -15,7 +15,7 @@ class Lines:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        raw = [(m.start(), m.group()) for m in _NOT_BLANK.finditer(text)]
+        raw = [(m.start(), m.group()) for m in _LINE.finditer(text) if not m.group().isspace()]
         gaps = _count_gaps(text, raw)
         self.spaced = _is_spaced(gaps)
         self.all = list(self._build(raw, gaps))

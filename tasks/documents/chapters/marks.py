@@ -21,15 +21,14 @@ _ORNAMENT = " \t*_#=~•·–—―-[]()<>|«»❧☙§"
 _SEPARATOR = r"\s*(?:[.:,;)/|\]]|[-–—―]{1,3})+\s*"
 _NOUN = r"[^\W\d_][\w'’]+\.?"
 _KEYWORD = re.compile(
-    rf"(?:the\s+)?(?P<noun>{_NOUN})\s*(?:no\.\s*|nr\.\s*|#)?\s*(?:the\s+)?(?P<num>{NUMERAL}|last(?!\w))(?P<rest>.*)",
+    rf"(?:the\s+)?(?P<noun>{_NOUN})(?:\s+|(?<=\.)|(?=[\d#]))(?:no\.\s*|nr\.\s*|#\s*)?(?:the\s+)?(?P<num>{NUMERAL}|last(?!\w))(?P<rest>.*)",
     re.IGNORECASE,
 )
-_ORDINAL = re.compile(
-    rf"(?:the\s+)?(?P<num>{NUMERAL})\.?\s+(?P<noun>{_NOUN})(?P<rest>.*)", re.IGNORECASE
-)
+_ORDINAL = re.compile(rf"(?:the\s+)?(?P<num>{NUMERAL})\.?\s+(?P<noun>{_NOUN})(?P<rest>.*)", re.IGNORECASE)
 _BARE = re.compile(rf"(?P<num>{NUMERAL})(?P<rest>.*)", re.IGNORECASE)
 _REST = re.compile(rf"(?P<sep>{_SEPARATOR})?\s*(?P<title>.*)")
-_SMALL = frozenset("a an the of in on at to and or for with from by as is de la le les der die das und von el los y di e".split())
+_SMALL_WORDS = "a an the of in on at to and or for with from by as is de la le les der die das und von el los y di e"
+_SMALL = frozenset(_SMALL_WORDS.split())
 
 
 def find_marks(lines: Lines, headings: Iterable[Heading] = ()) -> list[Mark]:
@@ -50,11 +49,11 @@ def _may_head(line: Line) -> bool:
 
 
 def _read(lines: Lines, line: Line, heading: Heading | None) -> Iterator[Mark]:
-    text = _clean(heading.text if heading else line.text)
+    text = _clean(heading.text if heading else line.text)[: 2 * LONGEST_LINE]
     level = heading.level if heading else 0
     paragraph = lines.paragraph(line.index) if line.opens else []
     for family, number, label, title, rank in _forms(text):
-        alone = bool(heading) or _stands_alone(line, paragraph, title, rank, label)
+        alone = bool(heading) or _stands_alone(line, paragraph, title, family)
         yield Mark(line.index, line.start, line.end, family, number, label, title, rank, alone, level)
     if heading or (line.opens and line.closes):
         for role in find_roles(text.strip(" .:")):
@@ -86,8 +85,18 @@ def _read_keyword(text: str) -> tuple[str, int | None, str, str, int] | None:
         title = _read_title(match["rest"], match["noun"])
         if title is not None:
             noun = match["noun"].rstrip(".")
-            return f"noun:{noun.lower()}", number, noun.capitalize(), title, rank_noun(noun)
+            return f"noun:{noun.lower()}", number, _say(match, noun, number), title, rank_noun(noun)
     return None
+
+
+def _say(match: re.Match[str], noun: str, number: int) -> str:
+    """The division as a reader would say it: "Chapter 3", "Chapter the Last", "First Narrative"."""
+    if number == LAST:
+        return f"{noun.capitalize()} the Last"
+    if match.start("num") > match.start("noun"):
+        return f"{noun.capitalize()} {number}"
+    numeral = match["num"].capitalize()
+    return f"{numeral}{'.' if numeral.isdigit() else ''} {noun.capitalize()}"
 
 
 def _value(numeral: str) -> int | None:
@@ -101,7 +110,7 @@ def _read_title(rest: str, noun: str) -> str | None:
     match = _REST.fullmatch(rest)
     title = match["title"].strip() if match else ""
     separated = bool(match and match["sep"])
-    if not is_known(noun) and (not noun[0].isupper() or title and not separated):
+    if not is_known(noun) and (not noun[0].isupper() or (title and not separated)):
         return None
     if title and (len(title.split()) > LONGEST_TITLE or not (separated or looks_titled(title))):
         return None
@@ -123,15 +132,17 @@ def _read_bare(match: re.Match[str]) -> Iterator[tuple[str, int | None, str, str
         yield f"{shape}:letter", ord(numeral) - ord("A") + 1, "", title, 2
 
 
-def _stands_alone(line: Line, paragraph: list[Line], title: str, rank: int, label: str) -> bool:
+def _stands_alone(line: Line, paragraph: list[Line], title: str, family: str) -> bool:
     if not line.opens:
         return False
-    if label and is_known(label) and not title:
+    noun = family.removeprefix("noun:") if family.startswith("noun:") else ""
+    if noun and is_known(noun) and not title:
         return True
     if line.closes:
         return True
     # A heading may share its paragraph with its title, but not with prose that runs to the full width.
-    return len(paragraph) <= LONGEST_PARAGRAPH and bool(label) and all(looks_titled(after.text) for after in paragraph[1:])
+    short = bool(noun) and len(paragraph) <= LONGEST_PARAGRAPH
+    return short and all(looks_titled(after.text) for after in paragraph[1:])
 
 
 def looks_titled(text: str) -> bool:

@@ -22,7 +22,7 @@ class Section(BaseModel):
     start: int = Field(ge=0, description="Where the heading begins.")
     body: int = Field(ge=0, description="Where the text after the heading begins.")
     end: int = Field(ge=0)
-    found_by: str = Field(description="numbers, structure, names, scene breaks, chunks, whole text, position or licence.")
+    found_by: str = Field(description="numbers, structure, names, scene breaks, chunks, whole text, position, licence.")
     confidence: float = Field(ge=0, le=1)
 
 
@@ -49,7 +49,7 @@ class Mark:
     end: int
     family: str
     number: int | None
-    label: str  # "Chapter", "Part", "" for a bare number
+    label: str  # as said: "Chapter 3", "First Narrative", "" for a bare number
     title: str  # what follows the number on the same line
     rank: int  # 0 part, 1 chapter, 2 other numbered, 3 unnumbered name
     alone: bool  # stands in a paragraph of its own

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 
-PARTS = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+PARTS = _words(
     "part book volume vol act teil buch band akt partie livre tome acte parte libro tomo volumen acto "
-    "atto deel boek livro ato часть книга том".split()
+    "atto deel boek livro ato часть книга том"
 )
-CHAPTERS = frozenset(
-    "chapter chap ch kapitel chapitre capítulo capitulo capitolo hoofdstuk kapittel kapitola rozdział fejezet luku глава "
-    "letter canto stave episode".split()
+CHAPTERS = _words(
+    "chapter chap ch kapitel chapitre capítulo capitulo capitolo hoofdstuk kapittel kapitola rozdział fejezet luku "
+    "глава letter canto stave episode"
 )
 # Divisions that are chapters in some books and scenes of a chapter in others.
-OTHERS = frozenset("section scene szene scène escena scena sektion night day brief lettre carta".split())
+OTHERS = _words("section scene szene scène escena scena sektion night day brief lettre carta")
 
 _STORY = (
-    "prologue epilogue interlude intermezzo coda entr'acte prolog epilog prólogo epílogo prologo epilogo épilogue proloog "
-    "epiloog zwischenspiel"
+    "prologue epilogue interlude intermezzo coda entr'acte prolog epilog prólogo epílogo prologo epilogo épilogue "
+    "proloog epiloog zwischenspiel"
 )
 _FRONT = (
     "preface|foreword|introduction|dedication|contents|table of contents|list of illustrations|illustrations|epigraph|"
@@ -27,8 +32,8 @@ _FRONT = (
     "prefacio|índice|dedicatoria|introducción|prefazione|indice|introduzione|voorwoord|inhoud"
 )
 _BACK = (
-    "afterword|appendix(?: [a-z\\d]+)?|appendices|acknowledg(?:e)?ments?|about the authors?|author['’]s note|notes?|endnotes|"
-    "footnotes|glossary|bibliography|works cited|index|colophon|transcriber['’]s notes?|also by the author|"
+    "afterword|appendix(?: [a-z\\d]+)?|appendices|acknowledg(?:e)?ments?|about the authors?|author['’]s note|notes?|"
+    "endnotes|footnotes|glossary|bibliography|works cited|index|colophon|transcriber['’]s notes?|also by the author|"
     "historical note|discussion questions|reading group guide|"
     "nachwort|anhang|danksagung|anmerkungen|über den autor|über die autorin|postface|remerciements|annexe|notes|"
     "agradecimientos|apéndice|notas|ringraziamenti|appendice|note|nawoord|dankwoord"

@@ -34,8 +34,21 @@ _OTHER_ORDINALS = (
     "eerste tweede derde vierde vijfde zesde zevende achtste negende tiende elfde twaalfde",
     "primeiro segundo terceiro quarto quinto sexto sétimo oitavo nono décimo",
 )
-_FEMININE = {"première": 1, "seconde": 2, "primera": 1, "segunda": 2, "tercera": 3, "prima": 1, "seconda": 2, "terza": 3,
-             "quarta": 4, "quinta": 5, "cuarta": 4, "primeira": 1, "terceira": 3}
+_FEMININE = {
+    "première": 1,
+    "seconde": 2,
+    "primera": 1,
+    "segunda": 2,
+    "tercera": 3,
+    "prima": 1,
+    "seconda": 2,
+    "terza": 3,
+    "quarta": 4,
+    "quinta": 5,
+    "cuarta": 4,
+    "primeira": 1,
+    "terceira": 3,
+}
 
 _ROMAN = re.compile(r"(?=[ivxlc])(c{0,3})(xc|xl|l?x{0,3})(ix|iv|v?i{0,3})", re.IGNORECASE)
 _ROMAN_VALUES = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
@@ -80,7 +93,7 @@ def read_number(text: str) -> int | None:
     word = text.strip().lower()
     if digits := re.fullmatch(r"(\d{1,3})(?:st|nd|rd|th)?", word):
         return int(digits.group(1))
-    return read_roman(word) or WORDS.get(" ".join(word.split()))
+    return read_roman(text.strip()) or WORDS.get(" ".join(word.split()))
 
 
 def read_roman(text: str) -> int | None:

@@ -1,11 +1,13 @@
 """From marks to an outline: which of them head chapters, which head parts, and what lies before and after.
 
-Families of marks are weighed by what they call themselves (chapters, parts), by how well they count, and by how they nest.
-A part, a prologue or an epilogue is a *holder*: numbered marks inside it are its chapters, and without any it is one itself.
+Families of marks are weighed by what they call themselves (chapters, parts), by how well they count, and by how they
+nest. A part, a prologue or an epilogue is a *holder*: numbered marks inside it are its chapters, and without any it
+is one itself.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
@@ -48,7 +50,7 @@ def find_chains(lines: Lines, marks: list[Mark]) -> dict[str, list[Mark]]:
 def _counts(chain: list[Mark]) -> bool:
     if len(chain) < 2 or count_links(chain) < 0.3 * (len(chain) - 1):
         return False
-    weak = chain[0].rank == 2 and not all(mark.level for mark in chain)
+    weak = not chain[0].family.startswith("noun:") and not all(mark.level for mark in chain)
     return not weak or (len(chain) >= 3 and (chain[0].number or 9) <= 2)
 
 
@@ -79,16 +81,14 @@ def outline_by_numbers(lines: Lines, marks: list[Mark], span: tuple[int, int]) -
 
 
 def _confidence(main: list[Mark], structured: float) -> float:
-    """Between .5 and .99: how many headings follow each other by one, or begin again, and whether a style marks them."""
-    steps = list(zip(main, main[1:], strict=False))
+    """Between .5 and .99: how many headings follow each other by one or begin again, and whether they have a style."""
+    steps = list(itertools.pairwise(main))
     regular = sum(1 for a, b in steps if b.number in ((a.number or 0) + 1, 1)) / max(1, len(steps))
     strength = 0.9 if main[0].rank == 1 else 0.8
     return round(min(0.99, strength * regular + 0.09 * structured + 0.05 * min(1, len(main) / 5)), 2)
 
 
-def _find_holders(
-    lines: Lines, marks: list[Mark], chains: dict[str, list[Mark]], main: list[Mark]
-) -> list[Mark]:
+def _find_holders(lines: Lines, marks: list[Mark], chains: dict[str, list[Mark]], main: list[Mark]) -> list[Mark]:
     """Part headings, and prologues, epilogues and their like."""
     holders = {m.start: m for m in marks if m.role == "chapter" and m.alone}
     for chain in _single_parts(marks) + list(chains.values()):
@@ -113,7 +113,7 @@ def _single_parts(marks: list[Mark]) -> list[list[Mark]]:
 def _opens_runs(lines: Lines, chain: list[Mark], main: list[Mark]) -> bool:
     """Whether marks of this chain stand right above the first chapter of a run, at least twice."""
     firsts = [m.start for m in main if m.number == 1]
-    near = sum(1 for m in chain if any(0 < s - m.start and lines.words_between(m.end, s) <= NEAR for s in firsts))
+    near = sum(1 for m in chain if any(s - m.start > 0 and lines.words_between(m.end, s) <= NEAR for s in firsts))
     return near >= 2
 
 
@@ -122,7 +122,7 @@ def _fill(
 ) -> tuple[list[Mark], list[Mark]]:
     """Walk the holders and give each its chapters, or make it one."""
     chapters, parts = _fill_root(lines, chains, main, holders, span)
-    for here, after in zip(holders, [*holders[1:], None], strict=True):
+    for here, after in zip(holders, [*holders[1:], None], strict=False):
         end = after.start if after else span[1]
         inside = _chapters_inside(lines, chains, main, here, end)
         if not inside:
@@ -154,11 +154,12 @@ def _chapters_inside(
     lines: Lines, chains: dict[str, list[Mark]], main: list[Mark], holder: Mark, end: int
 ) -> list[Mark]:
     found = _within(main, holder.end, end)
-    if found:
+    if found and holder.rank < 3:
         return found
+    end = found[0].start if found else end
     others = [keep_chain(_within(c, holder.end, end)) for c in chains.values() if c[0].family != main[0].family]
     runs = [c for c in others if len(c) >= 2 and (c[0].number or 9) <= 2 and c[0].rank > 0]
-    return max(runs, key=len, default=[])
+    return [*max(runs, key=len, default=[]), *found]
 
 
 def _within(chain: list[Mark], start: int, end: int) -> list[Mark]:
@@ -189,5 +190,3 @@ def outline_by(marks: list[Mark], chapters: list[Mark], found_by: str, confidenc
     first, last = chapters[0].start, chapters[-1].start
     front = [m for m in marks if m.role == "front" and m.start < first]
     return Outline(chapters, [], front, _find_back(marks, last), found_by, confidence)
-
-
