@@ -294,15 +294,22 @@ create table ops.workers (
   queues text[] not null,
   started_at timestamptz not null,
   heartbeat_at timestamptz not null,
-  picked_up jsonb not null default '{}',   -- queue -> when this worker last took a queue job of it
+  held jsonb not null default '{}',        -- step run -> attempt: what this worker has in hand, as of its heartbeat
   stopping boolean not null default false
 );
 create index workers_by_heartbeat on ops.workers (heartbeat_at);
 
--- One row for each chore that must not be forgotten: when it last ran, and how it went.
+-- When a queue job was last picked up from each queue. Outlives the workers: a deploy must not look like a standstill.
+create table ops.pickups (
+  queue text primary key,
+  at timestamptz not null
+);
+
+-- One row for each chore that must not be forgotten: when it was last begun, when it last ended well, and its yield.
 create table ops.chores (
   name text primary key,
-  ran_at timestamptz not null,
+  taken_at timestamptz,
+  ran_at timestamptz,
   worker_id uuid,
   repairs bigint not null default 0
 );

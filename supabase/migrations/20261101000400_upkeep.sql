@@ -7,13 +7,13 @@ create function ledger.beat(
   is_stopping boolean
 ) returns uuid[] language plpgsql as $$
 begin
-  insert into ops.workers as w (id, host, pid, deploy, queues, started_at, heartbeat_at)
-  values (worker, on_host, with_pid, of_deploy, of_queues, ledger.now(), ledger.now())
-  on conflict (id) do update set
-    heartbeat_at = ledger.now(), stopping = is_stopping,
-    picked_up = w.picked_up || coalesce((select jsonb_object_agg(q, ledger.now()) from unnest(took_from) q), '{}');
+  insert into ops.workers as w (id, host, pid, deploy, queues, started_at, heartbeat_at, held)
+  values (worker, on_host, with_pid, of_deploy, of_queues, ledger.now(), ledger.now(), beat.held)
+  on conflict (id) do update set heartbeat_at = ledger.now(), stopping = is_stopping, held = excluded.held;
+  insert into ops.pickups (queue, at) select q, ledger.now() from unnest(took_from) q order by q
+  on conflict (queue) do update set at = excluded.at;
   return array(
-    select h.key::uuid from jsonb_each_text(held) h
+    select h.key::uuid from jsonb_each_text(beat.held) h
     left join public.job_steps s on s.id = h.key::uuid
       and s.status = 'running' and s.worker_id = worker and s.attempt = h.value::integer
     where s.id is null);
@@ -58,7 +58,8 @@ begin
   return repairs;
 end $$;
 
--- Attempts whose worker is dead: try again, or fail with worker_lost when it happened too often.
+-- Attempts whose worker is dead, or lives and has not had them in hand for a lease: try again, or fail with
+-- worker_lost when it happened too often.
 create function ledger.recover_lost(lease_s double precision, max_losses integer, only_job uuid default null)
 returns integer language plpgsql as $$
 declare
@@ -71,7 +72,9 @@ begin
     select s.id, s.job_id, s.attempt from public.job_steps s
     where s.status = 'running' and (only_job is null or s.job_id = only_job)
       and not exists (select from ops.workers w where w.id = s.worker_id
-                      and w.heartbeat_at > ledger.now() - make_interval(secs => lease_s))
+                      and w.heartbeat_at > ledger.now() - make_interval(secs => lease_s)
+                      and (w.held ->> s.id::text = s.attempt::text
+                           or s.started_at > ledger.now() - make_interval(secs => lease_s)))
     order by s.job_id, s.id limit 1000
   loop
     job := ledger.try_lock_job(lost.job_id);
@@ -80,7 +83,7 @@ begin
     continue when run.id is null;
     insert into ops.failures (job_id, step, item, attempt, at, code, detail)
     values (job.id, run.step, run.item, run.attempt, ledger.now(), 'worker_lost',
-            format('worker %s sent no heartbeat for %s s', run.worker_id, lease_s));
+            format('worker %s sent no heartbeat, or did not have this in hand, for %s s', run.worker_id, lease_s));
     update public.job_steps s set losses = s.losses + 1 where s.id = run.id;
     if run.losses + 1 >= max_losses then
       job := ledger.fail_step(job, run, 'worker_lost', format(
@@ -125,9 +128,11 @@ begin
   return repairs;
 end $$;
 
--- When a queue job was last picked up from a queue, as far as living memory goes.
-create function ledger.last_pickup(of_queue text) returns timestamptz language sql stable as $$
-  select max((w.picked_up ->> of_queue)::timestamptz) from ops.workers w
+-- The queues from which nothing was picked up since a time.
+create function ledger.standing_queues(since timestamptz) returns text[] language sql stable as $$
+  select array(
+    select q from (select distinct p.queue as q from public.pipeline_steps p) known
+    where not exists (select from ops.pickups u where u.queue = known.q and u.at >= since))
 $$;
 
 -- Jobs nobody came for: fail them, so that whoever waits is told. A long but moving backlog is left alone.
@@ -137,19 +142,21 @@ declare
   waiting record;
   job public.jobs;
   deadline timestamptz := ledger.now() - make_interval(secs => queue_timeout_s);
+  standing text[] := ledger.standing_queues(deadline);
   repairs integer := 0;
 begin
   for waiting in
     select s.job_id, s.queue, min(s.queued_at) as since
     from (select r.job_id, r.queue, r.queued_at from public.job_steps r
           where r.status = 'queued' and r.queued_at < deadline and (only_job is null or r.job_id = only_job)
+            and r.queue = any(standing)
           order by r.queue, r.queued_at limit 1000) s
-    where coalesce(ledger.last_pickup(s.queue), '-infinity') < deadline
     group by s.job_id, s.queue order by s.job_id
   loop
     job := ledger.try_lock_job(waiting.job_id);
     continue when job.id is null or job.status not in ('queued', 'running') or not exists (
-      select from public.job_steps s where s.job_id = job.id and s.status = 'queued' and s.queued_at < deadline);
+      select from public.job_steps s
+      where s.job_id = job.id and s.queue = waiting.queue and s.status = 'queued' and s.queued_at < deadline);
     job := ledger.fail_job(job, 'queue_timeout', format(
       'It waited %s minutes to start and no worker picked it up.',
       ceil(extract(epoch from ledger.now() - waiting.since) / 60)));
@@ -179,15 +186,16 @@ language sql volatile as $$
     repairs = c.repairs + excluded.repairs
 $$;
 
--- True for the one caller whose turn it is to run a chore, at most once an interval over all workers.
+-- True for the one caller whose turn it is to run a chore, at most once an interval over all workers. Whether the chore
+-- then ends well is for `sign_chore` to say: one that always fails must not look as if it ran.
 create function ledger.take_turn(chore text, by_worker uuid, interval_s double precision) returns boolean
 language plpgsql as $$
 declare
   taken integer;
 begin
-  insert into ops.chores as c (name, ran_at, worker_id) values (chore, ledger.now(), by_worker)
-  on conflict (name) do update set ran_at = excluded.ran_at, worker_id = excluded.worker_id
-    where c.ran_at <= ledger.now() - make_interval(secs => interval_s);
+  insert into ops.chores as c (name, taken_at, worker_id) values (chore, ledger.now(), by_worker)
+  on conflict (name) do update set taken_at = excluded.taken_at, worker_id = excluded.worker_id
+    where c.taken_at is null or c.taken_at <= ledger.now() - make_interval(secs => interval_s);
   get diagnostics taken = row_count;
   return taken > 0;
 end $$;
