@@ -21,6 +21,7 @@ import sys
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -113,9 +114,10 @@ class Step:
         """Whether the step runs in a child process rather than in the worker's loop."""
         return not inspect.iscoroutinefunction(self.function)
 
-    def adapter(self, parameter: str) -> TypeAdapter[Any]:
-        """Reads and writes JSON of a parameter, or of the output under the name `return`."""
-        return TypeAdapter(self.hints[parameter])
+    @cached_property
+    def adapters(self) -> dict[str, TypeAdapter[Any]]:
+        """What reads and writes the JSON of each parameter, and of the output under the name `return`."""
+        return {name: TypeAdapter(hint) for name, hint in self.hints.items() if name != "context"}
 
     def describe(self) -> dict[str, Any]:
         """The step as JSON, for the published graph."""

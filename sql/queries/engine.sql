@@ -2,17 +2,9 @@
 -- Take queue jobs; for step runs this begins the attempt.
 select * from ledger.claim(%(queues)s, %(worker)s, %(queue_worker)s, %(most)s)
 
--- name: engine_complete
--- One step forward: result, event, progress and the next steps' queue jobs in one transaction.
-select ledger.complete(%(step_run)s, %(attempt)s, %(result)s, %(items)s) as accepted
-
--- name: engine_fail
--- End an attempt that did not work: try again later, or fail the job.
-select ledger.fail(%(step_run)s, %(attempt)s, %(code)s, %(message)s, %(detail)s, %(retry_in)s) as accepted
-
--- name: engine_release
--- Give an attempt back unused.
-select ledger.release(%(step_run)s, %(attempt)s) as accepted
+-- name: engine_settle
+-- End attempts, many in one transaction: each completes, fails, or is given back.
+select ledger.settle(%(outcomes)s::jsonb[]) as accepted
 
 -- name: engine_progress
 -- Say how far a running attempt is.

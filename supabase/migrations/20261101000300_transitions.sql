@@ -52,9 +52,15 @@ begin
   perform pg_notify('ledgerline_events', job.id || ' ' || job.last_seq);
 end $$;
 
+-- Wake the workers that serve a queue: Procrastinate's own signal, once per queue and transaction.
+create function ledger.wake(queue text) returns void language sql volatile as $$
+  select pg_notify('procrastinate_queue_v1#' || queue, '{"type": "job_inserted", "job_id": 0}')
+$$;
+
 -- Give step runs that are not moving a queue job each. The caller holds the job's row, or the step runs' rows.
 create function ledger.enqueue(runs uuid[]) returns void
 language sql volatile as $$
+  select ledger.wake(w.queue) from (select distinct s.queue from public.job_steps s where s.id = any(runs)) w;
   with moved as (
     update public.job_steps s set
       status = 'queued', queue_job_id = nextval('procrastinate.procrastinate_jobs_id_seq'), queued_at = ledger.now(),
@@ -109,6 +115,7 @@ begin
     )
     insert into procrastinate.procrastinate_jobs (id, queue_name, task_name, args)
     select r.queue_job_id, r.queue, 'run_step', jsonb_build_object('step_run', r.id) from run r;
+    perform ledger.wake(step.queue);
     return;
   end if;
   update public.job_step_totals t set
@@ -301,16 +308,19 @@ declare
   run public.job_steps;
   step public.pipeline_steps;
 begin
-  update public.job_steps s set
-    status = 'running', attempt = s.attempt + 1, worker_id = for_worker, started_at = ledger.now(),
-    progress_current = 0, progress_total = 0
-  where s.id = run_id and s.status = 'queued' and s.queue_job_id = from_queue_job
-  returning * into run;
+  select s.* into run from public.job_steps s
+  where s.id = run_id and s.status = 'queued' and s.queue_job_id = from_queue_job for update;
   if run.id is null then
     return null;
   end if;
   job := ledger.lock_job(run.job_id);
   select * into step from public.pipeline_steps p where p.graph = job.graph and p.name = run.step;
+  run.attempt := run.attempt + 1;
+  run.identity := ledger.identify(job, step, run);
+  update public.job_steps s set
+    status = 'running', attempt = run.attempt, identity = run.identity, worker_id = for_worker, started_at = ledger.now(),
+    progress_current = 0, progress_total = 0
+  where s.id = run.id;
   if job.status = 'queued' then
     job.status := 'running';
     job.started_at := coalesce(job.started_at, ledger.now());
@@ -326,8 +336,6 @@ begin
   end if;
   job := ledger.note(job, 'step_started', '', '{}', run.step, run.item, run.attempt);
   perform ledger.save(job);
-  run.identity := ledger.identify(job, step, run);
-  update public.job_steps s set identity = run.identity where s.id = run.id;
   return ledger.describe_work(job, step, run);
 end $$;
 
@@ -478,6 +486,9 @@ begin
             coalesce(result -> 'artifacts', '[]'))
     returning * into kept;
   end if;
+  if kept.artifacts = '[]' then
+    return kept.id;
+  end if;
   insert into public.artifacts (job_id, tenant_id, step, item, name, media_type, bytes, sha256, created_at)
   select job.id, job.tenant_id, run.step, run.item, a ->> 'name', a ->> 'media_type', (a ->> 'bytes')::bigint,
          a ->> 'sha256', ledger.now()
@@ -593,6 +604,28 @@ begin
                      run.step, run.item, run.attempt);
   perform ledger.save(job);
   return true;
+end $$;
+
+-- Settle many attempts in one transaction, so that their commits share one flush. Each outcome:
+-- {"verb": "complete" | "fail" | "release", "step_run", "attempt", ...}. Returns what each transition returned, in order.
+create function ledger.settle(outcomes jsonb[]) returns boolean[] language plpgsql as $$
+declare
+  accepted boolean[] := '{}';
+  o jsonb;
+begin
+  perform from public.jobs j where j.id in (
+    select s.job_id from unnest(outcomes) x(o) join public.job_steps s on s.id = (x.o ->> 'step_run')::uuid
+  ) order by j.id for no key update;
+  foreach o in array outcomes loop
+    accepted := accepted || case o ->> 'verb'
+      when 'complete' then ledger.complete((o ->> 'step_run')::uuid, (o ->> 'attempt')::integer, o -> 'result',
+                                           nullif(o -> 'items', 'null'))
+      when 'fail' then ledger.fail((o ->> 'step_run')::uuid, (o ->> 'attempt')::integer, o ->> 'code', o ->> 'message',
+                                   o ->> 'detail', (o ->> 'retry_in')::double precision)
+      when 'release' then ledger.release((o ->> 'step_run')::uuid, (o ->> 'attempt')::integer)
+    end;
+  end loop;
+  return accepted;
 end $$;
 
 -- What people ask for -----------------------------------------------------------------------------

@@ -23,13 +23,13 @@ POINTER = "$blob"
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a step: JSON arguments by parameter name, and a folder holding the blobs they point to."""
+    """One call of a step: JSON arguments by parameter name; for steps with a context, a folder with the blobs."""
 
     module: str
     pipeline: str
     step: str
     arguments: dict[str, Any]
-    folder: Path
+    folder: Path | None
     attempt: int
     previous_error: str | None
     mapped: bool
@@ -53,7 +53,7 @@ class StepContext:
         self.previous_error = call.previous_error
         self.artifacts: list[dict[str, Any]] = []
         self.written: set[str] = set()
-        self._folder = call.folder
+        self._folder = call.folder or Path()
 
     def progress(self, current: int, total: int, message: str = "") -> None:
         """Leave the newest report where the worker looks for it."""
@@ -120,12 +120,12 @@ def fits_in_row(text: str) -> bool:
 def _bind(step: Step, call: Call, context: StepContext) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for name in step.parameters:
-        arguments[name] = context if name == "context" else step.adapter(name).validate_python(call.arguments[name])
+        arguments[name] = context if name == "context" else step.adapters[name].validate_python(call.arguments[name])
     return arguments
 
 
 def _wrap(step: Step, call: Call, context: StepContext, value: Any) -> Returned:
-    adapter = step.adapter("return")
+    adapter = step.adapters["return"]
     plain = adapter.dump_python(adapter.validate_python(value), mode="json")
     if call.mapped:
         for text in filter(lambda text: not fits_in_row(text), map(encode, plain)):

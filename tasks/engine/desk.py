@@ -1,6 +1,7 @@
 """The ledger's calls for workers. Every write carries the attempt's number and is refused when that is stale.
 
-A write whose answer was lost is sent again: it was either not done, or its attempt is no longer running.
+Attempts are settled in groups: while one group is being committed, the next one gathers. So nobody waits when the
+worker is idle, and under load one commit serves many.
 """
 
 from __future__ import annotations
@@ -20,56 +21,106 @@ from tasks.engine.attempt import Attempt, Stored
 log = logging.getLogger(__name__)
 
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+
 _PATIENCE_S = 60.0
+_GROUP = 50
+
+Outcome = dict[str, Any]
+Waiting = tuple[Outcome, asyncio.Future[bool]]
 
 
 class Desk:
     """Where a worker reports. `pool`: autocommit connections; every call is one statement, so one transaction."""
 
     def __init__(self, pool: AsyncPool) -> None:
-        self.pool = pool
+        self._pool = pool
+        self._waiting: list[Waiting] = []
+        self._committing: asyncio.Task[None] | None = None
 
     async def complete(self, attempt: Attempt, result: dict[str, Any], items: list[Any] | None) -> bool:
         """Hand in a result; False when the attempt is stale."""
-        arguments = {"result": Jsonb(result), "items": None if items is None else Jsonb(items)}
-        return await self._settle("engine_complete", attempt, arguments)
+        return await self._settle(attempt, {"verb": "complete", "result": result, "items": items})
 
     async def fail(self, attempt: Attempt, code: str, message: str, detail: str, retry_in: float | None) -> bool:
         """Report a failure; `retry_in` seconds until another attempt, None for never. False when stale."""
-        arguments = {"code": code, "message": message, "detail": detail.replace("\0", ""), "retry_in": retry_in}
-        return await self._settle("engine_fail", attempt, arguments)
+        said = {"code": code, "message": _storable(message), "detail": _storable(detail), "retry_in": retry_in}
+        return await self._settle(attempt, {"verb": "fail", **said})
 
     async def release(self, attempt: Attempt) -> bool:
         """Give an attempt back unused; False when stale."""
-        return await self._settle("engine_release", attempt, {})
+        return await self._settle(attempt, {"verb": "release"})
 
     async def report_progress(self, attempt: Attempt, current: int, total: int, message: str) -> bool:
         """Write a progress report; False when stale."""
-        arguments = {"current": max(0, current), "total": max(0, total), "message": message.replace("\0", "")}
-        return bool((await self.ask("engine_progress", attempt.token | arguments))["accepted"])
+        report = {"current": max(0, current), "total": max(0, total), "message": _storable(message)}
+        return bool((await self._ask("engine_progress", attempt.token | report))["accepted"])
 
     async def gather(self, job: UUID, step: str) -> list[Stored]:
         """All results of a mapped step, in item order."""
-        async with self.pool.connection() as connection:
+        async with self._pool.connection() as connection:
             rows = await (await connection.execute(statement("engine_gather"), {"job": job, "step": step})).fetchall()
         return [Stored(row["value"], row["blob"]) for row in rows]
 
-    async def ask(self, name: str, arguments: dict[str, Any]) -> Row:
-        """One statement, one row."""
-        async with self.pool.connection() as connection:
+    async def _settle(self, attempt: Attempt, outcome: Outcome) -> bool:
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        token = {"step_run": str(attempt.step_run), "attempt": attempt.number}
+        self._waiting.append((token | outcome, answer))
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_groups())
+        return await answer
+
+    async def _commit_groups(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting[:_GROUP], self._waiting[_GROUP:]
+            await self._commit(group)
+
+    async def _commit(self, group: list[Waiting]) -> None:
+        """Settle a group; if the database refuses it as a whole, each alone, so that one cannot spoil the others."""
+        try:
+            accepted = await self._persist([outcome for outcome, _ in group])
+        except Exception as error:
+            if len(group) == 1 or isinstance(error, AWAY):
+                for _, answer in group:
+                    _tell(answer, error)
+                return
+            for waiting in group:
+                await self._commit([waiting])
+            return
+        for (_, answer), value in zip(group, accepted, strict=True):
+            _tell(answer, value)
+
+    async def _persist(self, outcomes: list[Outcome]) -> list[bool]:
+        """Send until it is answered: what was done is not done again, because its attempts no longer run."""
+        arguments = {"outcomes": [Jsonb(outcome) for outcome in outcomes]}
+        clock = asyncio.get_running_loop().time
+        deadline, delay = clock() + _PATIENCE_S, 0.05
+        while True:
+            try:
+                accepted: list[bool] = (await self._ask("engine_settle", arguments))["accepted"]
+                return accepted
+            except AWAY as error:
+                if clock() + delay > deadline:
+                    raise
+                log.warning("the database is away (%s); results are sent again", type(error).__name__)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 2.0)
+
+    async def _ask(self, name: str, arguments: dict[str, Any]) -> Row:
+        async with self._pool.connection() as connection:
             row = await (await connection.execute(statement(name), arguments)).fetchone()
         assert row is not None, name
         return row
 
-    async def _settle(self, name: str, attempt: Attempt, arguments: dict[str, Any]) -> bool:
-        deadline = asyncio.get_running_loop().time() + _PATIENCE_S
-        delay = 0.05
-        while True:
-            try:
-                return bool((await self.ask(name, attempt.token | arguments))["accepted"])
-            except AWAY as error:
-                if asyncio.get_running_loop().time() + delay > deadline:
-                    raise
-                log.warning("the database is away (%s); %s is sent again", type(error).__name__, name)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 2.0)
+
+def _tell(answer: asyncio.Future[bool], value: bool | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(value, Exception):
+        answer.set_exception(value)
+    else:
+        answer.set_result(value)
+
+
+def _storable(text: str) -> str:
+    """Text that Postgres takes: no NUL, no lone surrogates."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

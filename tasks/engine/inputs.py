@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,19 +17,35 @@ from tasks.pipeline import Step
 from tasks.storage import Storage
 
 
-@contextmanager
-def workspace() -> Iterator[Path]:
-    """A private folder for one call, gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="ledgerline-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+class Workspace:
+    """A private folder for one call, made when it is first needed and gone afterwards."""
+
+    def __init__(self) -> None:
+        self._made: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder. Many steps need none, and making one costs more than running a small step."""
+        if self._made is None:
+            self._made = tempfile.TemporaryDirectory(prefix="ledgerline-", ignore_cleanup_errors=True)
+        return Path(self._made.name)
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._made is not None:
+            self._made.cleanup()
 
 
-async def assemble(attempt: Attempt, step: Step, folder: Path, desk: Desk, storage: Storage) -> Call:
+async def assemble(attempt: Attempt, step: Step, space: Workspace, desk: Desk, storage: Storage) -> Call:
     """Everything the call needs. Blobs are fetched only for steps that can read them: those that take a context."""
     arguments = {name: await _argument(name, attempt, desk, storage) for name in step.parameters if name != "context"}
-    if "context" in step.parameters:
+    folder = space.folder if "context" in step.parameters or attempt.mapped else None
+    if folder is not None:
         wanted = set().union(*(blobs_in(value) for value in arguments.values()))
-        await asyncio.to_thread(_fetch_all, storage, attempt.tenant, wanted, folder)
+        if wanted:
+            await asyncio.to_thread(_fetch_all, storage, attempt.tenant, wanted, folder)
     return Call(
         module=step.module,
         pipeline=attempt.pipeline,
@@ -82,6 +97,6 @@ def _fetch_all(storage: Storage, tenant: UUID, digests: Iterable[str], folder: P
 
 
 def _read_json(storage: Storage, tenant: UUID, sha256: str) -> Any:
-    with workspace() as folder:
-        storage.fetch(tenant, sha256, folder / sha256)
-        return json.loads((folder / sha256).read_bytes())
+    with Workspace() as space:
+        storage.fetch(tenant, sha256, space.folder / sha256)
+        return json.loads((space.folder / sha256).read_bytes())

@@ -14,7 +14,7 @@ from uuid import UUID
 from tasks.engine.attempt import Attempt
 from tasks.engine.call import Call, Returned, describe_items, digest, fits_in_row, perform_async
 from tasks.engine.desk import AWAY, Desk
-from tasks.engine.inputs import assemble, load, workspace
+from tasks.engine.inputs import Workspace, assemble, load
 from tasks.engine.outcomes import judge
 from tasks.errors import Permanent, StepFailure
 from tasks.pipeline import Step
@@ -102,13 +102,12 @@ class Runner:
         return {"reuse": attempt.reuse.result_id}, items
 
     async def _compute(self, attempt: Attempt, step: Step) -> tuple[dict[str, Any], list[Any] | None]:
-        with workspace() as folder:
-            call = await assemble(attempt, step, folder, self._desk, self._storage)
-            async with self._following_progress(attempt, step, folder):
+        with Workspace() as space:
+            call = await assemble(attempt, step, space, self._desk, self._storage)
+            async with self._following_progress(attempt, call):
                 returned = await self._call(step, call)
             self._check(returned)
-            result = await asyncio.to_thread(self._store, attempt, returned, folder)
-        return result, returned.items
+            return await self._store(attempt, returned, space), returned.items
 
     async def _call(self, step: Step, call: Call) -> Returned:
         if not step.confined:
@@ -120,12 +119,12 @@ class Runner:
         return returned
 
     @asynccontextmanager
-    async def _following_progress(self, attempt: Attempt, step: Step, folder: Path) -> AsyncIterator[None]:
+    async def _following_progress(self, attempt: Attempt, call: Call) -> AsyncIterator[None]:
         """Fold the step's reports: write the newest every half second, and always the last one."""
-        if "context" not in step.parameters:
+        if call.folder is None:
             yield
             return
-        reports = Reports(folder / "progress")
+        reports = Reports(call.folder / "progress")
         watcher = asyncio.create_task(self._pass_on(attempt, reports))
         try:
             yield
@@ -151,20 +150,24 @@ class Runner:
                 f"This has {len(returned.items)} parts; one job can work on {self._settings.max_items} at most.",
             )
 
-    def _store(self, attempt: Attempt, returned: Returned, folder: Path) -> dict[str, Any]:
+    async def _store(self, attempt: Attempt, returned: Returned, space: Workspace) -> dict[str, Any]:
         """Carry the call's bytes to Storage; the result as the ledger takes it."""
         result: dict[str, Any] = {"digest": digest(returned.text), "artifacts": returned.artifacts}
         if fits_in_row(returned.text):
             result["value"] = json.loads(returned.text)
         else:
             result["blob"] = {"sha256": result["digest"], "bytes": len(returned.text.encode())}
-            (folder / result["digest"]).write_text(returned.text, encoding="utf-8")
+            (space.folder / result["digest"]).write_text(returned.text, encoding="utf-8")
             returned.blobs.add(result["digest"])
-        for sha256 in returned.blobs:
+        if returned.blobs:
+            await asyncio.to_thread(self._put_all, attempt, returned.blobs, space.folder)
+        return result
+
+    def _put_all(self, attempt: Attempt, blobs: Iterable[str], folder: Path) -> None:
+        for sha256 in blobs:
             if digest_file(folder / sha256)[0] != sha256:
                 raise Permanent("result_damaged", "A step handed in bytes that are not what it said they were.")
             self._storage.put(attempt.tenant, sha256, folder / sha256)
-        return result
 
 
 class Reports:
