@@ -104,7 +104,7 @@ def test_a_value_that_cannot_travel_is_an_error_of_that_call_only() -> None:
         pids = {(await sandbox.run(target("echo"), limits=WIDE)).child_pid}
         with pytest.raises(RuntimeError, match="cannot be opened in the worker"):
             await sandbox.run(target("return_unopenable"), limits=WIDE)
-        with pytest.raises(Exception, match=r"(?i)pickle"):
+        with pytest.raises(Exception, match="local object"):
             await sandbox.run(target("return_unpicklable"), limits=WIDE)
         with pytest.raises(ValueError, match="must go through a file"):
             await sandbox.run(target("return_bytes"), 65 * MIB, limits=WIDE)
