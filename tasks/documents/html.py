@@ -14,7 +14,7 @@ from tasks.documents.builder import Block, TextBuilder
 from tasks.documents.clean import clean
 from tasks.documents.model import ExtractedText
 from tasks.documents.problems import unreadable
-from tasks.documents.text import decode
+from tasks.documents.text import decode, read_bytes
 
 _SKIPPED_TAGS = (
     "head script style template noscript nav svg math object iframe audio video button select textarea rt rp input "
@@ -37,7 +37,7 @@ _LONGEST_CELL = 400
 
 def extract_html(path: Path) -> ExtractedText:
     """Read a web page. Raises `no_text`, `not_text`, `corrupt_file`."""
-    root, warnings = parse_html(path.read_bytes())
+    root, warnings = parse_html(read_bytes(path))
     builder = TextBuilder()
     for block in blocks_of(root):
         builder.add(block)

@@ -66,7 +66,7 @@ _FOREIGN = (
     (b"%!PS", "a PostScript file"),
 )
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_HTML = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
+_HTML = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.I)
 _BOMS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -103,7 +103,7 @@ def _from_content(head: bytes, named: Kind | None, path: Path | None) -> Kind | 
     if start.startswith(b"{\\rtf"):
         return KINDS["rtf"]
     _refuse_foreign(head)
-    return KINDS["html"] if named is None and _HTML.match(head) else None
+    return KINDS["html"] if named is None and start.startswith(b"<") and _HTML.search(head) else None
 
 
 def _refuse_foreign(head: bytes) -> None:

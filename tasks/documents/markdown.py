@@ -7,35 +7,36 @@ from pathlib import Path
 
 from tasks.documents.builder import one_line
 from tasks.documents.model import ExtractedText, Heading
-from tasks.documents.text import checked, decode
+from tasks.documents.text import checked, decode, read_bytes
 
 SCENE_BREAK = "* * *"
 _FRONT_MATTER = re.compile(r"\A\s*---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
 _FIELD = re.compile(r"^(title|author)\s*:\s*(.+)$", re.I | re.M)
-_COMMENT = re.compile(r"<!--.*?-->", re.S)
+_COMMENT = re.compile(r"<!--.{0,5000}?-->", re.S)
 _ATX = re.compile(r"^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _SETEXT = re.compile(r"^ {0,3}(=+|-+)[ \t]*$")
 _RULE = re.compile(r"^ {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$")
 _FENCE = re.compile(r"^ {0,3}(?:```|~~~)")
 _QUOTE = re.compile(r"^ {0,3}(?:> ?)+")
+# Spans are bounded, so that a line of opening marks without closing ones costs no quadratic time.
 _INLINE = (
     (re.compile(r"!\[([^\]\n]*)\]\([^)\n]*\)"), ""),
     (re.compile(r"\[([^\]\n]+)\]\([^)\n]*\)"), r"\1"),
     (re.compile(r"\[([^\]\n]+)\]\[[^\]\n]*\]"), r"\1"),
     (re.compile(r"<(https?://[^>\s]+)>"), r"\1"),
     (re.compile(r"</?[A-Za-z][^<>\n]{0,200}>"), ""),
-    (re.compile(r"(?<![\\*\w])(\*{1,3})(?=[^\s*])(.+?)(?<=[^\s\\*])\1(?!\*)"), r"\2"),
-    (re.compile(r"(?<=\w)(\*{1,3})(?=[^\s*])(.+?)(?<=[^\s\\*])\1(?!\*)"), r"\2"),
-    (re.compile(r"(?<![\\_\w])(_{1,3})(?=[^\s_])(.+?)(?<=[^\s\\_])\1(?!\w)"), r"\2"),
-    (re.compile(r"~~(?=\S)(.+?)(?<=\S)~~"), r"\1"),
-    (re.compile(r"(`+)(.+?)\1"), r"\2"),
+    (re.compile(r"(?<![\\*\w])(\*{1,3})(?=[^\s*])(.{1,2000}?)(?<=[^\s\\*])\1(?!\*)"), r"\2"),
+    (re.compile(r"(?<=\w)(\*{1,3})(?=[^\s*])(.{1,2000}?)(?<=[^\s\\*])\1(?!\*)"), r"\2"),
+    (re.compile(r"(?<![\\_\w])(_{1,3})(?=[^\s_])(.{1,2000}?)(?<=[^\s\\_])\1(?!\w)"), r"\2"),
+    (re.compile(r"~~(?=\S)(.{1,2000}?)(?<=\S)~~"), r"\1"),
+    (re.compile(r"(`+)(.{1,2000}?)\1"), r"\2"),
     (re.compile(r"\\([\\`*_{}\[\]()#+\-.!>~|\"'])"), r"\1"),
 )
 
 
 def extract_markdown(path: Path) -> ExtractedText:
     """Read a Markdown file. Raises `not_text`, `no_text`."""
-    source, warnings = decode(path.read_bytes())
+    source, warnings = decode(read_bytes(path))
     source, fields = _split_front_matter(checked(source))
     lines, headings = _read_lines(_COMMENT.sub("", source).split("\n"))
     return ExtractedText(

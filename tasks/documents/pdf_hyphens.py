@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 from tasks.documents.pdf_lines import Line
 
@@ -74,7 +75,7 @@ class Joiner:
     def _habits(self, lines: list[Line]) -> dict[str, float]:
         """For each kind of hyphen, the share of known cases in which it breaks a word rather than ends a compound."""
         votes: dict[str, Counter[bool]] = {}
-        for before, line in zip(lines, lines[1:], strict=False):
+        for before, line in pairwise(lines):
             known = self._known(before, line) if before.hyphen and _parts(before, line) else None
             if known is not None:
                 votes.setdefault(before.hyphen, Counter())[known] += 1

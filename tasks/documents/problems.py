@@ -25,7 +25,8 @@ SENTENCES = {
     "it again from your editor.",
     "unsupported_type": "We cannot read this kind of file. Please upload a Word, PDF, EPUB, OpenDocument, RTF, HTML, "
     "Markdown or text file.",
-    "zip_bomb": "This file unpacks to an unreasonable size, so we did not open it. Please save it again from your editor.",
+    "zip_bomb": "This file unpacks to an unreasonable size, so we did not open it. Please save it again from your "
+    "editor.",
 }
 
 STATUS = {"unsupported_type": 415}

@@ -114,7 +114,8 @@ class _Reader:
         skipped = min(self._to_skip, len(raw))
         self._to_skip -= skipped
         self._bytes += raw[skipped:]
-        self._set(fresh=False)
+        if self._group.fresh:
+            self._set(fresh=False)
 
     def _flush(self) -> None:
         """Decode what has gathered: characters of two bytes may come as two tokens, so not before a control."""
@@ -155,9 +156,8 @@ class _Reader:
             if len(self._groups) > _MAX_DEPTH:
                 raise unreadable("corrupt_file", "groups nested too deeply")
             self._groups.append(replace(self._group, fresh=True, starred=False, aside=False))
-        elif len(self._groups) > 1:
-            if self._groups.pop().aside:
-                self._close_flow()
+        elif len(self._groups) > 1 and self._groups.pop().aside:
+            self._close_flow()
 
     def _control(self, token: Token) -> None:
         word, number = token.word, token.number

@@ -19,6 +19,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+MAX_TEXT_BYTES = 80 * 1024 * 1024
 _WORD = re.compile(r"\w")
 # Code pages tried for bytes that are no UTF-8, with the letters their languages use most.
 _CODE_PAGES = {
@@ -37,8 +38,16 @@ _GUESSED = "The file does not say how its letters are stored. We read it as {nam
 
 def extract_text(path: Path) -> ExtractedText:
     """Read a plain text file; its lines stay as they are. Raises `not_text`, `no_text`."""
-    text, warnings = decode(path.read_bytes())
+    text, warnings = decode(read_bytes(path))
     return ExtractedText(text=checked(text), engine="text", warnings=warnings)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A text file's bytes. Raises `too_large` before it would fill the memory."""
+    size = path.stat().st_size
+    if size > MAX_TEXT_BYTES:
+        raise unreadable("too_large", f"{size} bytes of text")
+    return path.read_bytes()
 
 
 def checked(text: str) -> str:
