@@ -1,4 +1,4 @@
-"""What every test can ask for. Databases come from fixtures_database."""
+"""What every test can ask for. Databases come from fixtures_database, servers from fixtures_embedded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["fixtures_database"]
+pytest_plugins = ["fixtures_database", "fixtures_embedded", "fixtures_ledger"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
