@@ -16,7 +16,6 @@ from test_sandbox import WIDE, in_sandbox, target
 from tasks.sandbox import Crashed, Limits, Result, Sandbox, TimedOut
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs what only the Linux kernel offers")
-ROOT = Path(__file__).resolve().parent.parent
 
 
 async def start_neighbour(sandbox: Sandbox, folder: Path) -> asyncio.Task[Result]:
@@ -228,5 +227,5 @@ def parent_of(pid: int) -> int:
 def start_worker(name: str, file: Path) -> subprocess.Popen[bytes]:
     """A worker process that runs one naughty call."""
     program = f"import test_sandbox as t; t.call({name!r}, {str(file)!r})"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
     return subprocess.Popen([sys.executable, "-c", program], env=environment)
