@@ -58,7 +58,8 @@ def pending(url: str, folder: Path = FOLDER) -> list[str]:
     """Names of the migrations the database lacks, in order. Empty means ready. Raises Unavailable."""
     with _connect(url) as connection:
         present = connection.execute(statement("migration_history_exists")).fetchone()
-        applied = _applied(connection) if present and present["present"] else {}
+        known = connection.execute(statement("list_applied_versions")) if present and present["present"] else ()
+        applied = {row["version"] for row in known}
     return [str(migration) for migration in list_migrations(folder) if migration.version not in applied]
 
 

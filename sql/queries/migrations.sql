@@ -24,6 +24,10 @@ alter table supabase_migrations.schema_migrations add column if not exists name 
 -- Readiness asks this before the first migration ran.
 select to_regclass('supabase_migrations.schema_migrations') is not null as present;
 
+-- name: list_applied_versions
+-- For readiness, which must not need the columns that migrating adds to an old CLI's table.
+select version from supabase_migrations.schema_migrations;
+
 -- name: list_applied_migrations
 -- Everything the database knows, ours or not.
 select version, name from supabase_migrations.schema_migrations order by version;
