@@ -106,8 +106,8 @@ def test_a_job_lives_its_whole_life_whatever_the_callers_search_path(connection:
     assert [event["type"] for event in history] == [
         "deferred",
         "started",
-        "deferred_for_retry",
         "scheduled",
+        "deferred_for_retry",
         "started",
         "succeeded",
     ]
