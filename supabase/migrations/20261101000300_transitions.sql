@@ -57,15 +57,19 @@ create function ledger.wake(queue text) returns void language sql volatile as $$
   select pg_notify('procrastinate_queue_v1#' || queue, '{"type": "job_inserted", "job_id": 0}')
 $$;
 
--- Give step runs that are not moving a queue job each. The caller holds the job's row, or the step runs' rows.
+-- Give step runs that are not moving a queue job each, in the order given. The caller holds the job's row, or the step
+-- runs' rows.
 create function ledger.enqueue(runs uuid[]) returns void
 language sql volatile as $$
   select ledger.wake(w.queue) from (select distinct s.queue from public.job_steps s where s.id = any(runs)) w;
-  with moved as (
+  with numbered as materialized (
+    select r.id, nextval('procrastinate.procrastinate_jobs_id_seq') as queue_job_id
+    from unnest(runs) with ordinality r(id, nr) order by r.nr
+  ), moved as (
     update public.job_steps s set
-      status = 'queued', queue_job_id = nextval('procrastinate.procrastinate_jobs_id_seq'), queued_at = ledger.now(),
-      worker_id = null, due_at = null, finished_at = null
-    where s.id = any(runs)
+      status = 'queued', queue_job_id = n.queue_job_id, queued_at = ledger.now(), worker_id = null, due_at = null,
+      finished_at = null
+    from numbered n where s.id = n.id
     returning s.id, s.queue, s.queue_job_id
   )
   insert into procrastinate.procrastinate_jobs (id, queue_name, task_name, args)
