@@ -52,11 +52,10 @@ class Client:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._http = httpx.Client(
-            base_url=f"{endpoint.url}/api/v1",
-            headers={"Authorization": f"Bearer {endpoint.token}", "User-Agent": "ledgerline-command"},
-            timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S),
-        )
+        headers = {"Authorization": f"Bearer {endpoint.token}", "User-Agent": "ledgerline-command"}
+        timeout = httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
+        with _explained(endpoint.url):
+            self._http = httpx.Client(base_url=f"{endpoint.url}/api/v1", headers=headers, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
