@@ -80,12 +80,17 @@ def connection(session_database_url: str) -> Iterator[psycopg.Connection[dict[st
         opened.rollback()
 
 
+def address_of(database: str, server: str) -> str:
+    """The address of a database on the server that the address `server` leads to."""
+    return urlsplit(server)._replace(path=f"/{database}").geturl()
+
+
 @contextmanager
 def _database(server: str, template: str = "template0") -> Iterator[str]:
     name = f"test_{os.getpid()}_{next(_numbers)}"
     _run(server, "create database {} template {}", name, template)
     try:
-        yield urlsplit(server)._replace(path=f"/{name}").geturl()
+        yield address_of(name, server)
     finally:
         _run(server, "drop database if exists {} with (force)", name)
 
