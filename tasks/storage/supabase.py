@@ -1,0 +1,147 @@
+"""Bytes in a bucket of Supabase Storage."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TypeVar
+from uuid import UUID
+
+from storage3 import SyncStorageClient
+
+from tasks.errors import Refused
+from tasks.settings import Settings
+from tasks.storage.client import Client, Passing, Patience, Taken, network_is_passing
+from tasks.storage.files import CHUNK, arriving, file_not_found, storage_unavailable
+
+T = TypeVar("T")
+
+# Above this size it is cheaper to ask whether the bytes are there than to send them again.
+_WORTH_ASKING = 1024 * 1024
+_FETCH_TTL_S = 60
+
+
+class SupabaseStorage:
+    """A private bucket of the hosted Storage, used with the project's secret key. Links lead straight to Supabase.
+
+    Everything here may be done twice, because keys are digests, so what failed in passing is tried again at once; the
+    ledger retries what is away for longer. Safe to use from many threads.
+    """
+
+    def __init__(self, settings: Settings, patience: Patience | None = None) -> None:
+        assert settings.supabase_url is not None
+        assert settings.supabase_secret_key is not None
+        key = settings.supabase_secret_key.get_secret_value()
+        self._patience = patience or Patience()
+        self._http = Client(self._patience)
+        self._store = SyncStorageClient(
+            f"{settings.supabase_url.rstrip('/')}/storage/v1/",
+            # The gateway takes a key that is no JWT as a bearer only when both headers are equal.
+            {"apikey": key, "Authorization": f"Bearer {key}"},
+            http_client=self._http,
+        )
+        self._bucket = settings.storage_bucket
+        self._objects = self._store.from_(self._bucket)
+        self._ttl_s = settings.link_ttl_s
+
+    def put(self, tenant_id: UUID, sha256: str, path: Path) -> None:
+        """See Storage. Streamed from the file."""
+        key = _key(tenant_id, sha256)
+        if path.stat().st_size > _WORTH_ASKING and self.exists(tenant_id, sha256):
+            return
+
+        def upload() -> None:
+            # Nothing is cached on the way, so what is deleted is gone. What the bytes are is not told to the store, so
+            # that no browser ever shows an uploaded page as one of the project's own.
+            with path.open("rb") as file, suppress(Taken):
+                self._objects.upload(key, file, {"content-type": "application/octet-stream", "cache-control": "0"})
+
+        self._try(upload)
+
+    def fetch(self, tenant_id: UUID, sha256: str, target: Path) -> None:
+        """See Storage. Streamed, and compared with the digest: a connection that broke off can look like an end."""
+
+        def download() -> None:
+            url = self._sign(_key(tenant_id, sha256), _FETCH_TTL_S)
+            with arriving(target) as part:
+                if self._receive(url, part) != sha256:
+                    raise Passing(f"what came for {sha256} has another digest")
+
+        self._try(download)
+
+    def exists(self, tenant_id: UUID, sha256: str) -> bool:
+        """See Storage."""
+        try:
+            self._try(lambda: self._objects.info(_key(tenant_id, sha256)))
+        except Refused:
+            self.check()
+            return False
+        return True
+
+    def delete(self, tenant_id: UUID, sha256: str) -> None:
+        """See Storage."""
+        key = _key(tenant_id, sha256)
+        removed = self._try(lambda: self._objects.remove([key]))
+        # Without the right to delete, the store answers as if nothing had been there.
+        if not removed and self.exists(tenant_id, sha256):
+            raise storage_unavailable("the store kept an object it was told to delete: is this the secret key?")
+
+    def link(self, tenant_id: UUID, sha256: str, filename: str, media_type: str) -> str:
+        """See Storage. The store serves all types as plain bytes, for saving; `media_type` is not told to it."""
+        return self._try(lambda: self._sign(_key(tenant_id, sha256), self._ttl_s, filename))
+
+    def check(self) -> None:
+        """See Storage. A public bucket is no place for manuscripts, and is not used."""
+        bucket = self._try(lambda: self._store.get_bucket(self._bucket))
+        if bucket.public:
+            raise storage_unavailable(
+                f"the bucket {self._bucket!r} is public: everybody could read it; make it private"
+            )
+
+    def _sign(self, key: str, ttl_s: int, filename: str | None = None) -> str:
+        try:
+            signed = self._objects.create_signed_url(key, ttl_s, {"download": filename} if filename else {})
+        except Refused:
+            self.check()  # to a stranger everything is missing: only a bucket that we see can miss a file
+            raise file_not_found() from None
+        url = signed["signedURL"]
+        if url is None:
+            raise Passing("the store signed nothing")
+        return url
+
+    def _receive(self, url: str, part: IO[bytes]) -> str:
+        digest = hashlib.sha256()
+        with network_is_passing(), self._http.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
+            for chunk in response.iter_bytes(CHUNK):
+                digest.update(chunk)
+                part.write(chunk)
+        return digest.hexdigest()
+
+    def _try(self, attempt: Callable[[], T]) -> T:
+        """Run `attempt` until it ends in something else than Passing, or patience is at its end."""
+        started = time.monotonic()
+        for wait in self._patience.waits_s:
+            try:
+                return self._understand(attempt)
+            except Passing as error:
+                pause = max(error.retry_after, random.uniform(wait / 2, wait))  # noqa: S311 - jitter, not a secret
+                late = time.monotonic() - started + pause > self._patience.again_s
+                if late or error.retry_after > self._patience.told_s:
+                    raise
+                time.sleep(pause)
+        return self._understand(attempt)
+
+    def _understand(self, attempt: Callable[[], T]) -> T:
+        """Run `attempt`; a good answer that the client cannot read is one that went wrong on its way."""
+        try:
+            return attempt()
+        except (ValueError, KeyError, TypeError) as error:
+            raise Passing(f"an answer of the store could not be read: {type(error).__name__}") from error
+
+
+def _key(tenant_id: UUID, sha256: str) -> str:
+    return f"{tenant_id}/{sha256[:2]}/{sha256}"
