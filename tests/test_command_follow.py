@@ -90,9 +90,10 @@ def test_a_job_that_is_not_there_is_refused_at_once() -> None:
 def test_watch_says_by_its_exit_code_how_the_job_ended(
     status: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = answer({"id": "j", "pipeline": "manuscript", "status": status})
+    job = answer({"id": "j", "pipeline": "manuscript", "status": status, "document_id": "d", "steps": []})
+    document = answer({"filename": "book.docx"})
     last = frame(2, status, status, percent=100, message="That was it.", data={"code": "too_long"})
-    with scripted_api(job, stream(frame(1), last, END)) as api:
+    with scripted_api(job, document, stream(frame(1), last, END)) as api:
         assert run(["watch", "j", "--url", api.url, "--token", "t"]) == code
     out = capsys.readouterr().out
     assert status in out
@@ -140,7 +141,7 @@ STORY = [
 
 def test_lines_tell_of_stages_tenths_and_surprises_and_of_nothing_else() -> None:
     out = io.StringIO()
-    lines = Lines("book", Console(file=out, width=200))
+    lines = Lines(Console(file=out, width=200))
     for one in STORY:
         lines.show(one)
     shown = [line[21:] for line in out.getvalue().splitlines()]
@@ -158,14 +159,18 @@ def test_lines_tell_of_stages_tenths_and_surprises_and_of_nothing_else() -> None
 
 def test_the_bar_shows_stages_percent_and_what_is_happening() -> None:
     out = io.StringIO()
-    bar = Bar("book: manuscript", Console(file=out, width=100, force_terminal=True, color_system=None))
+    bar = Bar(
+        "book: manuscript",
+        ["parsing", "analyzing", "exporting"],
+        Console(file=out, width=100, force_terminal=True, color_system=None),
+    )
     for one in STORY[:9]:
         bar.show(one)
     shown = io.StringIO()
     Console(file=shown, width=100).print(bar)
     bar.close()
     text = shown.getvalue()
-    assert "✓ initializing   ✓ parsing   ● analyzing" in text
+    assert "✓ initializing   ✓ parsing   ● analyzing   ○ exporting" in text
     assert "25 %" in text
     assert "analyze: 1 of 9" in text
     assert "book: manuscript" in text
@@ -173,7 +178,7 @@ def test_the_bar_shows_stages_percent_and_what_is_happening() -> None:
 
 def test_what_is_shown_after_closing_is_nothing() -> None:
     out = io.StringIO()
-    lines = Lines("book", Console(file=out))
+    lines = Lines(Console(file=out))
     lines.close()
     lines.show(STORY[0])
     lines.note("The connection was lost.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,13 +77,17 @@ class Client:
         response = self._send("POST", "/jobs", json=body | ({"fresh": True} if fresh else {}))
         return response.json(), "Idempotent-Replay" not in response.headers
 
+    def document(self, document_id: str) -> Json:
+        """One document."""
+        return self._call("GET", f"/documents/{_part(document_id)}")
+
     def job(self, job_id: str) -> Json:
         """One job."""
         return self._call("GET", f"/jobs/{_part(job_id)}")
 
     def jobs(self, status: str | None, limit: int) -> list[Json]:
         """Jobs, newest first, at most `limit`."""
-        return self._page("/jobs", {"status": status} if status else {}, limit)
+        return self._pages("/jobs", "jobs", {"status": status} if status else {}, limit)
 
     def events(self, job_id: str) -> list[Event]:
         """A job's whole history."""
@@ -104,7 +109,7 @@ class Client:
 
     def artifacts(self, job_id: str) -> list[Json]:
         """The artifacts of a job: id, name, media_type, bytes, step, item."""
-        return list(self._call("GET", f"/jobs/{_part(job_id)}/artifacts")["artifacts"])
+        return self._pages(f"/jobs/{_part(job_id)}/artifacts", "artifacts", {}, sys.maxsize)
 
     def save(self, artifact_id: str, target: Path) -> None:
         """Download an artifact; the file appears when it is whole."""
@@ -139,12 +144,13 @@ class Client:
         except (httpx.TransportError, ValueError):
             return None
 
-    def _page(self, path: str, params: Json, limit: int) -> list[Json]:
+    def _pages(self, path: str, name: str, params: Json, limit: int) -> list[Json]:
+        """The rows of a list that comes in pages, at most `limit`."""
         found: list[Json] = []
         while len(found) < limit:
             answer = self._call("GET", path, params=params | {"limit": min(_PAGE, limit - len(found))})
-            found += answer["jobs"]
-            if not answer.get("next_cursor"):
+            found += answer[name]
+            if not answer["next_cursor"]:
                 break
             params = params | {"cursor": answer["next_cursor"]}
         return found

@@ -16,6 +16,7 @@ from rich.text import Text
 from tasks.command.console import STATUS_STYLES, clock, console, seconds
 from tasks.command.events import TERMINAL, Event
 
+_FIRST_STAGE = "initializing"
 _PERCENT_STEP = 10
 _NEWS = {"step_retrying", "step_released", "repaired", "reopened", "step_failed"}
 _FRAMES_PER_S = 10
@@ -24,15 +25,15 @@ _BAR_WIDTH = 40
 
 @dataclass
 class Standing:
-    """What the events so far add up to."""
+    """What the events so far add up to. `stages`: those the job goes through, as far as they are known beforehand."""
 
     status: str = "queued"
-    stage: str = "initializing"
+    stage: str = _FIRST_STAGE
     percent: int = 0
     message: str = ""
     code: str | None = None
     reused: int = 0
-    stages: list[str] = field(default_factory=list)
+    stages: list[str] = field(default_factory=lambda: [_FIRST_STAGE])
     began: datetime | None = None
     now: datetime | None = None
 
@@ -97,17 +98,16 @@ class Display(Protocol):
         """Leave the screen tidy. Nothing is shown afterwards."""
 
 
-def open_display(title: str) -> Display:
-    """A bar where somebody looks, lines where not."""
-    return Bar(title, console()) if console().is_terminal else Lines(title, console())
+def open_display(title: str, stages: list[str]) -> Display:
+    """A bar where somebody looks, lines where not. `stages`: what the job goes through, in order."""
+    return Bar(title, stages, console()) if console().is_terminal else Lines(console())
 
 
 class Lines:
     """One line for each stage, each tenth of the way and each surprise."""
 
-    def __init__(self, title: str, out: Console) -> None:
-        self.standing = Standing(percent=-_PERCENT_STEP)
-        self._title = title
+    def __init__(self, out: Console) -> None:
+        self.standing = Standing()
         self._out = out
         self._open = True
         self._stage = ""
@@ -141,8 +141,8 @@ class Lines:
 class Bar:
     """The title, the stages with marks, a bar, and what is happening; redrawn in place."""
 
-    def __init__(self, title: str, out: Console) -> None:
-        self.standing = Standing()
+    def __init__(self, title: str, stages: list[str], out: Console) -> None:
+        self.standing = Standing(stages=[_FIRST_STAGE, *(stage for stage in stages if stage != _FIRST_STAGE)])
         self._title = title
         self._open = True
         self._live = Live(self, console=out, refresh_per_second=_FRAMES_PER_S, transient=False)
@@ -185,6 +185,10 @@ class Bar:
         return line
 
     def _mark(self, stage: str) -> tuple[str, str]:
-        if stage != self.standing.stage or self.standing.status == "completed":
+        standing = self.standing
+        here, now = standing.stages.index(stage), standing.stages.index(standing.stage)
+        if here < now or standing.status == "completed":
             return "✓", "green"
-        return {"failed": ("✗", "red"), "cancelled": ("✗", "yellow")}.get(self.standing.status, ("●", "blue"))
+        if here > now:
+            return "○", "dim"
+        return {"failed": ("✗", "red"), "cancelled": ("✗", "yellow")}.get(standing.status, ("●", "blue"))

@@ -101,7 +101,7 @@ def retry(job: str, watching: bool, url: str | None, token: str | None, state: P
     with Client(find_endpoint(StateFolder(state), url, token)) as client:
         client.retry(job)
         console().print(f"Job {job} goes on from where it failed.")
-        return watch_job(client, job, f"job {job}") if watching else 0
+        return watch_job(client, client.job(job)) if watching else 0
 
 
 @click.command()
@@ -165,18 +165,18 @@ def print_saved(paths: Iterable[Path]) -> None:
         console().print(f"  {nearby(path)}  ({size(path.stat().st_size)})", markup=False)
 
 
-def _start(client: Client, path: Path, pipeline: str, params: Json, fresh: bool) -> str:
+def _start(client: Client, path: Path, pipeline: str, params: Json, fresh: bool) -> Json:
     job, new = start_job(client, path, pipeline, params, fresh=fresh)
     told = "submitted as" if new else "was submitted before as"
     console().print(f"{path}: {told} job {job['id']}", markup=False)
-    return str(job["id"])
+    return job
 
 
-def _watch_all(client: Client, started: list[tuple[Path, str]]) -> list[int]:
+def _watch_all(client: Client, started: list[tuple[Path, Json]]) -> list[int]:
     """Follow jobs one after the other. Ctrl-C ends the watching of all."""
     codes: list[int] = []
-    for path, job_id in started:
-        codes.append(watch_job(client, job_id, path.name))
+    for path, job in started:
+        codes.append(watch_job(client, job, path.name))
         if codes[-1] == STOPPED:
             break
     return codes

@@ -10,7 +10,7 @@ from tasks.command.client import Client, Endpoint
 from tasks.command.console import console, nearby, say
 from tasks.command.display import Display, open_display
 from tasks.command.jobs import save_artifacts, start_job
-from tasks.command.watch import EXIT_CODES, print_end, show_events
+from tasks.command.watch import EXIT_CODES, print_end, show_events, stages_of
 from tasks.errors import LedgerlineError
 
 _PIPELINE = "manuscript"
@@ -57,7 +57,7 @@ class Sample:
         job, new = start_job(client, self._path, _PIPELINE, {})
         again = "" if new else " (submitted before: nothing is done twice)"
         say("sample", f"{nearby(self._path.absolute())} is job {job['id']}{again}")
-        self._display = display = open_display(f"{self._path.name}: {_PIPELINE}")
+        self._display = display = open_display(f"{self._path.name}: {_PIPELINE}", stages_of(job))
         show_events(client, job["id"], display)
         if not self._left:
             display.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +13,9 @@ from tasks.command.display import Display, Standing, open_display
 from tasks.command.follow import follow
 from tasks.command.options import api_options
 from tasks.command.state import StateFolder
+from tasks.errors import Refused
+
+Json = dict[str, Any]
 
 EXIT_CODES = {"completed": 0, "failed": 1, "cancelled": 2}
 STOPPED = 130
@@ -26,14 +30,17 @@ def watch(job: str, url: str | None, token: str | None, state: Path) -> int:
     Ctrl-C stops watching; the job goes on. Exit code: 0 completed, 1 failed, 2 cancelled.
     """
     with Client(find_endpoint(StateFolder(state), url, token)) as client:
-        return watch_job(client, job, title_of(client.job(job)))
+        return watch_job(client, client.job(job))
 
 
-def watch_job(client: Client, job_id: str, title: str) -> int:
-    """Show a job until it is over or Ctrl-C is pressed. Returns the exit code for its end."""
-    display = open_display(title)
+def watch_job(client: Client, job: Json, name: str | None = None) -> int:
+    """Show a job until it is over or Ctrl-C is pressed. Returns the exit code for its end.
+
+    job: as the API gives it. name: of its file, if the caller knows it.
+    """
+    display = open_display(f"{name or name_of(client, job)}: {job['pipeline']}", stages_of(job))
     try:
-        show_events(client, job_id, display)
+        show_events(client, job["id"], display)
     except KeyboardInterrupt:
         display.close()
         console().print("Stopped watching. The job goes on.")
@@ -56,8 +63,14 @@ def print_end(standing: Standing) -> None:
     console().print(f"{mark} {standing.summary()}", style=style, markup=False)
 
 
-def title_of(job: dict[str, object]) -> str:
-    """How a job is called on the screen."""
-    document = job.get("document")
-    name = document.get("filename") if isinstance(document, dict) else None
-    return f"{name or job['id']}: {job['pipeline']}"
+def name_of(client: Client, job: Json) -> str:
+    """How a job is called on the screen: by its file, or by its id when there is none any more."""
+    try:
+        return str(client.document(job["document_id"])["filename"]) if job["document_id"] else f"job {job['id']}"
+    except Refused:
+        return f"job {job['id']}"
+
+
+def stages_of(job: Json) -> list[str]:
+    """The stages a job goes through, in order."""
+    return list(dict.fromkeys(step["stage"] for step in job["steps"]))
