@@ -118,11 +118,11 @@ class Supervisor:
         while not child.ended() and time.monotonic() - began < child.patience_s:
             self.signals.wait(0.2)
             if not said and time.monotonic() - began > 1:
-                say(child.name, f"is finishing what it has in hand (at most {child.patience_s:.0f} s)")
+                say(child.name, f"is finishing what it has in hand (at most {child.patience_s:g} s)")
                 said = True
         if not child.ended():
             child.kill()
-            say(child.name, f"did not stop within {child.patience_s:.0f} s and was ended", "yellow")
+            say(child.name, f"did not stop within {child.patience_s:g} s and was ended", "yellow")
         else:
             say(child.name, f"stopped ({seconds(time.monotonic() - began)})")
 
