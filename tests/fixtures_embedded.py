@@ -42,13 +42,19 @@ def postmaster(folder: Path) -> psutil.Process:
 
 def wait_for_end(*processes: psutil.Process) -> None:
     for process in processes:
-        try:
-            handle = os.pidfd_open(process.pid)
-        except ProcessLookupError:
-            continue
-        with open(handle, "rb") as file:
-            ended, _, _ = select.select([file], [], [], PATIENCE_S)
-            assert ended, f"{process} is still running"
+        assert _ends(process), f"{process} is still running"
+
+
+def _ends(process: psutil.Process) -> bool:
+    if sys.platform != "linux":
+        return not psutil.wait_procs([process], timeout=PATIENCE_S)[1]
+    # Tells of the end itself; psutil waits until a corpse is buried, and whoever inherited it may take a second.
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return True
+    with open(handle, "rb") as file:
+        return bool(select.select([file], [], [], PATIENCE_S)[0])
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
