@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.errors import Diagnostic
@@ -33,7 +33,7 @@ _CONNECTION = {"row_factory": dict_row, "autocommit": True, "prepare_threshold":
 
 def statement(name: str) -> LiteralString:
     """The SQL text filed under `name`. KeyError when there is none."""
-    return cast(LiteralString, _statements()[name])
+    return _statements()[name]
 
 
 @cache

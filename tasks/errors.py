@@ -66,7 +66,8 @@ class StepFailure(LedgerlineError):
 
 
 class Transient(StepFailure):
-    """Trying again may help. `retry_after`: seconds the other side asked us to wait, if it did."""
+    """Trying again may help. `retry_after`: seconds the other side asked us to wait, if it did; with `everybody`, the
+    whole queue waits that long, on all workers: for a provider's rate limit."""
 
     def __init__(
         self,
@@ -74,10 +75,12 @@ class Transient(StepFailure):
         message: str = "A service we need did not answer. We will try again.",
         *,
         retry_after: float | None = None,
+        everybody: bool = False,
         detail: str = "",
     ) -> None:
         super().__init__(code, message, detail=detail)
         self.retry_after = retry_after
+        self.everybody = everybody
 
 
 class Permanent(StepFailure):

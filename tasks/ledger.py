@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import psycopg
@@ -34,6 +34,7 @@ class Submission:
     params: dict[str, Any] | None = None
     idempotency_key: str | None = None
     fresh: bool = False
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,45 @@ def publish(connection: Connection, pipelines: Iterable[Pipeline], deploy: str) 
             names.append(pipeline.name)
         connection.execute(statement("ledger_retire_pipelines"), {"kept": names})
     return names
+
+
+def decide(
+    connection: Connection,
+    review_id: UUID,
+    tenant_id: UUID,
+    user_id: UUID | None,
+    decision: Literal["approved", "rejected", "reprocessed"],
+    comment: str = "",
+    from_step: str | None = None,
+) -> UUID:
+    """Decide an open gate; returns its job. Raises Refused when it is decided already, and says by whom."""
+    arguments = {
+        "review_id": review_id,
+        "tenant_id": tenant_id,
+        "user_id": user_id,
+        "decision": decision,
+        "comment": comment,
+        "from_step": from_step,
+    }
+    return UUID(str(_one(connection, "ledger_decide", arguments)["job"]))
+
+
+def pause(connection: Connection, scope: Literal["queue", "tenant"], name: str, reason: str = "") -> None:
+    """Begin nothing more of a queue, or of a tenant. What runs goes on."""
+    _one(connection, "ledger_pause", {"scope": scope, "name": name, "reason": reason})
+
+
+def resume(connection: Connection, scope: Literal["queue", "tenant"], name: str) -> bool:
+    """Go on; False when it was not paused."""
+    return bool(_one(connection, "ledger_resume", {"scope": scope, "name": name})["was_paused"])
+
+
+def cancel_document(
+    connection: Connection, document_id: UUID, tenant_id: UUID, user_id: UUID | None, reason: str = ""
+) -> int:
+    """Stop all jobs of a document that are not over; returns how many."""
+    arguments = {"document_id": document_id, "tenant_id": tenant_id, "user_id": user_id, "reason": reason}
+    return int(_one(connection, "ledger_cancel_document", arguments)["stopped"])
 
 
 def reconcile(connection: Connection, settings: Settings, job_id: UUID | None = None) -> int:

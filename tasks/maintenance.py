@@ -79,7 +79,7 @@ class Maintenance:
         return min(_PROMOTE_S, max(0.01, row["next_in"])) if row["next_in"] is not None else _PROMOTE_S
 
     async def recover(self) -> float:
-        """Take back what dead workers held."""
+        """Take back what dead workers held, and end what has run out of time."""
         interval = self._settings.lease_s / 3
         await self._in_turn("recover", interval, "engine_recover_lost")
         return interval

@@ -9,6 +9,10 @@ A parameter's name says what it is given:
     context    what a step may do besides returning (Context)
     any other  the output of the step of that name; of a map step, the list of its outputs in item order
 
+Two steps that map over the same list may go along, item by item: take the other's output, not a list of it, and item 7
+runs as soon as item 7 of the other is done. A step with nothing to do raises Skip: those who take its output get None
+if their type allows it, and are skipped too if not.
+
 The graph that comes out is plain JSON. It is published into the database, and everybody else reads it there.
 """
 
@@ -24,6 +28,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -32,6 +37,10 @@ STAGES = ("initializing", "parsing", "chunking", "analyzing", "exporting")
 SPECIAL = ("document", "source", "params", "item", "context")
 
 MIB = 1024 * 1024
+
+
+class Skip(Exception):
+    """Raised by a step that has nothing to do; the message says why."""
 
 
 class PipelineInvalid(Exception):
@@ -59,6 +68,14 @@ class Document(Source):
 
     title: str
     filename: str
+
+
+class Decision(BaseModel):
+    """What a gate gives to the steps after it. `by`: the user who decided."""
+
+    decision: str
+    comment: str
+    by: UUID | None
 
 
 class NoParams(BaseModel):
@@ -100,7 +117,9 @@ class Step:
     queue: str
     version: int
     after: tuple[str, ...]
+    along: tuple[str, ...]
     map: str | None
+    allow_failures: int
     attempts: int
     timeout_s: float
     memory_bytes: int
@@ -127,12 +146,45 @@ class Step:
             "queue": self.queue,
             "version": self.version,
             "after": list(self.after),
+            "along": list(self.along),
             "map": self.map,
+            "allow_failures": self.allow_failures,
+            "gate": False,
             "inputs": [name for name in self.parameters if name not in SPECIAL],
             "takes": [name for name in self.parameters if name in SPECIAL],
             "attempts": self.attempts,
             "timeout_s": self.timeout_s,
             "weight": self.weight,
+        }
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A step that waits for a person. `expires_s`: seconds until nobody needs to decide any more; None: for ever."""
+
+    name: str
+    stage: str
+    after: tuple[str, ...]
+    expires_s: float | None
+
+    def describe(self) -> dict[str, Any]:
+        """The gate as JSON, for the published graph."""
+        return {
+            "name": self.name,
+            "stage": self.stage,
+            "queue": "maintenance",
+            "version": 1,
+            "after": list(self.after),
+            "along": [],
+            "map": None,
+            "allow_failures": 0,
+            "gate": True,
+            "expires_s": self.expires_s,
+            "inputs": [],
+            "takes": [],
+            "attempts": 1,
+            "timeout_s": 1,
+            "weight": 0.001,
         }
 
 
@@ -154,7 +206,21 @@ class Pipeline:
         self.version = version
         self.accepts = accepts
         self.params = params
-        self.steps: dict[str, Step] = {}
+        self.nodes: dict[str, Step | Gate] = {}
+
+    @property
+    def steps(self) -> dict[str, Step]:
+        """The steps that have a function, by name."""
+        return {name: node for name, node in self.nodes.items() if isinstance(node, Step)}
+
+    def gate(
+        self, name: str, *, after: tuple[str, ...], stage: str = "exporting", expires_s: float | None = None
+    ) -> None:
+        """Declare a gate: the job waits here until a person decides. Raises PipelineInvalid when it cannot work."""
+        unknown = [step for step in after if step not in self.nodes]
+        if name in self.nodes or not after or unknown or stage not in STAGES or (expires_s or 1) <= 0:
+            raise PipelineInvalid(f"{self.name}.{name}: a gate needs a new name, a stage, and steps declared above it")
+        self.nodes[name] = Gate(name, stage, after, expires_s)
 
     def step(
         self,
@@ -164,6 +230,7 @@ class Pipeline:
         version: int = 1,
         after: tuple[str, ...] = (),
         map: str | None = None,
+        allow_failures: int = 0,
         attempts: int = 3,
         timeout_s: float = 60,
         memory_mb: int = 1024,
@@ -175,7 +242,9 @@ class Pipeline:
         def declare(function: Callable[..., Any]) -> Callable[..., Any]:
             name = function.__name__
             parameters = tuple(inspect.signature(function).parameters)
-            inputs = [p for p in parameters if p not in SPECIAL]
+            hints = typing.get_type_hints(function)
+            along = tuple(p for p in parameters if self._goes_along(p, map, hints))
+            inputs = [p for p in parameters if p not in SPECIAL and p not in along]
             upstream = tuple(dict.fromkeys([*after, *inputs, *([map] if map else [])]))
             step = Step(
                 name=name,
@@ -185,17 +254,19 @@ class Pipeline:
                 queue=queue,
                 version=version,
                 after=upstream,
+                along=along,
                 map=map,
+                allow_failures=allow_failures,
                 attempts=attempts,
                 timeout_s=timeout_s,
                 memory_bytes=memory_mb * MIB,
                 failure=failure,
                 weight=weight,
                 parameters=parameters,
-                hints=typing.get_type_hints(function),
+                hints=hints,
             )
             self._check(step)
-            self.steps[name] = step
+            self.nodes[name] = step
             return function
 
         return declare
@@ -208,7 +279,7 @@ class Pipeline:
             "version": self.version,
             "accepts": list(self.accepts),
             "params_schema": self.params.model_json_schema(),
-            "steps": [step.describe() for step in self.steps.values()],
+            "steps": [step.describe() for step in self.nodes.values()],
         }
 
     def digest(self) -> str:
@@ -222,10 +293,11 @@ class Pipeline:
             raise PipelineInvalid(f"{self.name}.{step.name}: " + "; ".join(problems))
 
     def _rules(self, step: Step) -> list[tuple[str, bool]]:
-        unknown = [name for name in step.after if name not in self.steps]
+        unknown = [name for name in step.after if name not in self.nodes]
         untyped = [name for name in (*step.parameters, "return") if name not in step.hints]
         return [
-            ("declared twice", step.name in self.steps),
+            ("declared twice", step.name in self.nodes),
+            ("allows items to fail but maps over nothing", step.allow_failures > 0 and not step.map),
             (f"unknown queue {step.queue!r}", step.queue not in QUEUES),
             (f"unknown stage {step.stage!r}", step.stage not in STAGES),
             (f"names steps that are not declared above it: {', '.join(unknown)}", bool(unknown)),
@@ -238,6 +310,12 @@ class Pipeline:
                 min(step.attempts, step.timeout_s, step.memory_bytes, step.weight) <= 0,
             ),
         ]
+
+    def _goes_along(self, parameter: str, map: str | None, hints: dict[str, Any]) -> bool:
+        """Whether a parameter is one item's output of a step that maps over the same list."""
+        upstream = self.nodes.get(parameter)
+        mapped_alike = map is not None and isinstance(upstream, Step) and upstream.map == map
+        return mapped_alike and typing.get_origin(hints.get(parameter)) is not list
 
     def _returns_list(self, name: str | None) -> bool:
         upstream = self.steps.get(name or "")

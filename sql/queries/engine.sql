@@ -27,8 +27,8 @@ select ledger.sign_off(%(worker)s)
 select promoted, next_in from ledger.promote_due(%(most)s)
 
 -- name: engine_recover_lost
--- Take back what dead workers held.
-select ledger.recover_lost(%(lease_s)s, %(max_losses)s) as repairs
+-- Take back what dead workers held, and end what has run out of time.
+select ledger.recover_lost(%(lease_s)s, %(max_losses)s) + ledger.expire_gates() + ledger.expire_jobs() as repairs
 
 -- name: engine_take_turn
 -- Whether it is this worker's turn to run a chore.

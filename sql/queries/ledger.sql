@@ -2,7 +2,7 @@
 -- One call: job, first step runs, their queue jobs and the first event, or the job an equal request made before.
 select ledger.submit(
   %(job_id)s, %(tenant_id)s, %(user_id)s, %(pipeline)s, %(graph)s, %(document_id)s, %(params)s,
-  %(idempotency_key)s, %(fresh)s) as submitted
+  %(idempotency_key)s, %(fresh)s, %(deadline_s)s) as submitted
 
 -- name: ledger_add_document
 -- Record an uploaded document.
@@ -16,6 +16,22 @@ select ledger.cancel(%(job_id)s, %(tenant_id)s, %(user_id)s, %(reason)s) as befo
 -- name: ledger_retry
 -- Reopen a failed job where it failed.
 select ledger.retry(%(job_id)s, %(tenant_id)s, %(user_id)s)
+
+-- name: ledger_decide
+-- Decide an open gate, once.
+select ledger.decide(%(review_id)s, %(tenant_id)s, %(user_id)s, %(decision)s, %(comment)s, %(from_step)s) as job
+
+-- name: ledger_pause
+-- Begin nothing more of a queue or a tenant.
+select ledger.pause(%(scope)s, %(name)s, %(reason)s)
+
+-- name: ledger_resume
+-- Go on with a queue or a tenant.
+select ledger.resume(%(scope)s, %(name)s) as was_paused
+
+-- name: ledger_cancel_document
+-- Stop all live jobs of a document.
+select ledger.cancel_document(%(document_id)s, %(tenant_id)s, %(user_id)s, %(reason)s) as stopped
 
 -- name: ledger_publish
 -- Publish one pipeline's graph and make it current.

@@ -99,6 +99,10 @@ create table public.pipeline_steps (
   map text,
   inputs text[] not null,
   takes text[] not null,
+  along text[] not null,                -- steps mapped over the same list: item by item, not as a whole
+  gate boolean not null,                -- waits for a person; has no function
+  expires_s double precision,           -- how long a gate waits; null: for ever
+  allow_failures integer not null check (allow_failures >= 0),   -- items that may fail without failing the job
   attempts integer not null check (attempts between 1 and 100),
   timeout_s double precision not null check (timeout_s > 0),
   weight double precision not null check (weight > 0),
@@ -116,6 +120,8 @@ create table public.jobs (
   document_id uuid references public.documents,
   params jsonb not null default '{}',
   fresh boolean not null default false,
+  deadline_at timestamptz,
+  reused integer not null default 0,    -- step runs that cost nothing, because their result was there
   status text not null default 'queued' check (status in (
     'queued',            -- submitted; no worker has picked up a step yet
     'running',           -- queued -> running at the first pick-up; awaiting_review -> running when approved
@@ -150,6 +156,8 @@ create index jobs_by_tenant on public.jobs (tenant_id, id desc);
 create index jobs_by_tenant_status on public.jobs (tenant_id, status, id desc);
 create index jobs_by_document on public.jobs (document_id, id desc) where document_id is not null;
 create index jobs_active on public.jobs (status, updated_at) where status in ('queued', 'running', 'awaiting_review');
+create index jobs_by_deadline on public.jobs (deadline_at)
+  where deadline_at is not null and status in ('queued', 'running', 'awaiting_review');
 create unique index jobs_idempotency_key on public.jobs (tenant_id, idempotency_key);
 -- Ten clicks, one job: without a key, a live or completed job answers for its like. A failed one does not.
 create unique index jobs_natural_key on public.jobs (tenant_id, natural_key)
@@ -165,6 +173,7 @@ create table public.step_results (
   value jsonb,                       -- up to 8 KiB of JSON lives here ...
   blob jsonb,                        -- ... more lives in Storage: {"sha256", "bytes"}
   artifacts jsonb not null default '[]',
+  skipped boolean not null default false,
   hits integer not null default 0,
   created_at timestamptz not null default ledger.now(),
   used_at timestamptz not null default ledger.now(),
@@ -183,11 +192,14 @@ create table public.job_steps (
   item integer check (item >= 0),
   status text not null check (status in (
     'pending',     -- an item whose other inputs are not there yet
-    'queued',      -- pending, retrying, running -> queued: a queue job exists and no worker has it
+    'queued',      -- pending, held, retrying, running -> queued: a queue job exists and no worker has it
+    'held',        -- pending, queued, retrying -> held: its tenant is paused
     'running',     -- queued -> running: a worker has it, under the current attempt number
     'retrying',    -- running -> retrying: waits for due_at
-    'completed',   -- running -> completed; terminal
-    'failed',      -- running -> failed; terminal until the job is reopened (-> queued)
+    'gated',       -- an open gate: waits for a person
+    'completed',   -- running, gated -> completed; terminal
+    'skipped',     -- running -> skipped: it had nothing to do; terminal
+    'failed',      -- running, gated -> failed; terminal until the job is reopened (-> queued)
     'cancelled'    -- any that is not terminal -> cancelled; terminal until the job is reopened (-> queued)
   )),
   attempt integer not null default 0,          -- the fencing token: every write of an attempt carries it
@@ -195,6 +207,7 @@ create table public.job_steps (
   losses integer not null default 0,           -- attempts that ended because their worker died
   queue text not null,
   queue_job_id bigint,
+  priority integer,                            -- of the queue job: minus the virtual finish time of its tenant
   worker_id uuid,
   item_value jsonb,
   item_digest text,
@@ -203,6 +216,8 @@ create table public.job_steps (
   due_at timestamptz,
   progress_current integer not null default 0,
   progress_total integer not null default 0,
+  cpu_s real,
+  peak_memory_bytes bigint,
   error_code text,
   error_message text,
   created_at timestamptz not null,
@@ -213,14 +228,18 @@ create table public.job_steps (
   check ((status in ('queued', 'running')) = (queue_job_id is not null)),
   check ((status = 'running') = (worker_id is not null)),
   check ((status = 'retrying') = (due_at is not null)),
-  check ((status = 'completed') = (result_id is not null)),
+  check ((status in ('completed', 'skipped')) = (result_id is not null)),
   check (status <> 'failed' or error_code is not null)
 );
 create index job_steps_by_result on public.job_steps (result_id) where result_id is not null;
 create index job_steps_running on public.job_steps (worker_id) where status = 'running';
 create index job_steps_due on public.job_steps (due_at) where status = 'retrying';
 create index job_steps_queued on public.job_steps (queue, queued_at) where status = 'queued';
-create index job_steps_moving on public.job_steps (job_id) where status in ('pending', 'queued', 'running', 'retrying');
+create index job_steps_order on public.job_steps (queue, priority) where status = 'queued';
+create index job_steps_shares on public.job_steps (tenant_id, queue, priority) where status = 'queued';
+create index job_steps_held on public.job_steps (tenant_id) where status = 'held';
+create index job_steps_moving on public.job_steps (job_id)
+  where status in ('pending', 'queued', 'held', 'running', 'retrying', 'gated');
 
 -- One row per job and step whose width is known: a join is decided by counting down here.
 create table public.job_step_totals (
@@ -228,14 +247,41 @@ create table public.job_step_totals (
   tenant_id uuid not null,
   step text not null,
   total integer not null check (total >= 0),
-  completed integer not null default 0 check (completed >= 0),
+  completed integer not null default 0 check (completed >= 0),   -- or skipped
+  failed integer not null default 0 check (failed >= 0),         -- and allowed to
   mapped boolean not null default false,
   opened_at timestamptz,             -- when its step runs became free to move
   finished_at timestamptz,
   primary key (job_id, step),
-  check (completed <= total),
-  check ((completed = total and opened_at is not null) = (finished_at is not null))
+  check (completed + failed <= total),
+  check ((completed + failed = total and opened_at is not null) = (finished_at is not null))
 );
+
+-- Gates: one row each time one opens. Decided once.
+create table public.reviews (
+  id uuid primary key default ledger.uuid7(),
+  job_id uuid not null references public.jobs on delete cascade,
+  tenant_id uuid not null,
+  step text not null,
+  step_run uuid not null,
+  status text not null default 'open' check (status in (
+    'open',          -- waits for a person
+    'approved',      -- open -> approved: the job goes on
+    'rejected',      -- open -> rejected: the job fails with code rejected
+    'reprocessed',   -- open -> reprocessed: the job runs again from a named step
+    'expired',       -- open -> expired: nobody decided in time; the job fails with code gate_expired
+    'withdrawn'      -- open -> withdrawn: the job ended otherwise
+  )),
+  comment text not null default '',
+  decided_by uuid,
+  decided_at timestamptz,
+  opened_at timestamptz not null,
+  expires_at timestamptz,
+  check ((status = 'open') = (decided_at is null))
+);
+create index reviews_open on public.reviews (tenant_id, id) where status = 'open';
+create index reviews_by_job on public.reviews (job_id, id);
+create index reviews_expiring on public.reviews (expires_at) where status = 'open' and expires_at is not null;
 
 -- History: append-only, numbered per job under the job's row lock, so without gaps ---------------
 
@@ -245,8 +291,9 @@ create table public.job_events (
   tenant_id uuid not null,
   at timestamptz not null,
   kind text not null check (kind in (
-    'submitted', 'started', 'step_started', 'progress', 'step_completed', 'reused', 'step_retrying',
-    'step_failed', 'step_released', 'repaired', 'completed', 'failed', 'cancelled', 'reopened'
+    'submitted', 'started', 'step_started', 'progress', 'step_completed', 'step_skipped', 'reused', 'step_retrying',
+    'step_failed', 'step_released', 'gate_opened', 'gate_decided', 'repaired', 'completed', 'failed', 'cancelled',
+    'reopened'
   )),
   stage text,
   step text,
@@ -312,4 +359,28 @@ create table ops.chores (
   ran_at timestamptz,
   worker_id uuid,
   repairs bigint not null default 0
+);
+
+-- What is paused: a queue for everybody, or a tenant in all queues.
+create table ops.pauses (
+  scope text not null check (scope in ('queue', 'tenant')),
+  name text not null,
+  reason text not null default '',
+  since timestamptz not null,
+  primary key (scope, name)
+);
+
+-- Providers that asked us to slow down: until then, no queue job of that queue is claimed.
+create table ops.slowdowns (
+  queue text primary key,
+  until timestamptz not null,
+  reason text not null
+);
+
+-- A tenant's weight in a queue: twice the weight, twice the share. Absent: 1.
+create table ops.shares (
+  tenant_id uuid not null references public.tenants on delete cascade,
+  queue text not null,
+  weight double precision not null check (weight > 0),
+  primary key (tenant_id, queue)
 );

@@ -28,6 +28,7 @@ alter table public.job_step_totals enable row level security;
 alter table public.job_events enable row level security;
 alter table public.step_results enable row level security;
 alter table public.artifacts enable row level security;
+alter table public.reviews enable row level security;
 
 create policy "members see their tenants" on public.tenants
   for select to authenticated using (id in (select access.tenants()));
@@ -47,6 +48,8 @@ create policy "members see their tenant's results" on public.step_results
   for select to authenticated using (tenant_id in (select access.tenants()));
 create policy "members see their tenant's artifacts" on public.artifacts
   for select to authenticated using (tenant_id in (select access.tenants()));
+create policy "members see their tenant's reviews" on public.reviews
+  for select to authenticated using (tenant_id in (select access.tenants()));
 create policy "pipelines are no secret to users" on public.pipelines
   for select to authenticated using (true);
 create policy "graphs are no secret to users" on public.pipeline_graphs
@@ -58,5 +61,5 @@ grant usage on schema public to authenticated;
 grant select on
   public.tenants, public.members, public.documents, public.pipelines, public.pipeline_graphs,
   public.pipeline_steps, public.jobs, public.job_steps, public.job_step_totals, public.job_events,
-  public.step_results, public.artifacts
+  public.step_results, public.artifacts, public.reviews
 to authenticated;

@@ -51,6 +51,7 @@ begin
   repairs := repairs + ledger.recover_lost(lease_s, max_losses, only_job);
   repairs := repairs + ledger.requeue_orphans(only_job);
   repairs := repairs + ledger.time_out_queued(queue_timeout_s, only_job);
+  repairs := repairs + ledger.expire_gates() + ledger.expire_jobs();
   if only_job is null then
     repairs := repairs + ledger.withdraw_strays();
     delete from ops.workers w where w.heartbeat_at < ledger.now() - interval '1 day';
@@ -86,7 +87,7 @@ begin
             format('worker %s sent no heartbeat, or did not have this in hand, for %s s', run.worker_id, lease_s));
     update public.job_steps s set losses = s.losses + 1 where s.id = run.id;
     if run.losses + 1 >= max_losses then
-      job := ledger.fail_step(job, run, 'worker_lost', format(
+      job := ledger.give_up(job, run, 'worker_lost', format(
         'The worker died %s times while working on this. It was stopped so that it cannot harm other work.',
         run.losses + 1));
     else
@@ -214,12 +215,20 @@ begin
      or exists (select from public.job_steps s where s.job_id = job.id and s.status = 'running') then
     return null;
   end if;
-  select s.* into run from public.job_steps s where s.job_id = job.id and s.status in ('queued', 'retrying')
-  order by s.status, coalesce(s.due_at, s.queued_at) limit 1;
+  select s.* into run from public.job_steps s
+  where s.job_id = job.id and s.status in ('queued', 'retrying', 'held', 'gated')
+  order by array_position('{queued,retrying,gated,held}', s.status), coalesce(s.due_at, s.queued_at) limit 1;
   if run.status = 'retrying' then
     return jsonb_build_object('reason', 'retry', 'until', run.due_at, 'code', run.error_code,
       'message', format('It tries again at %s. %s', to_char(run.due_at at time zone 'UTC', 'HH24:MI:SS "UTC"'),
                         run.error_message));
+  elsif run.status = 'gated' then
+    return jsonb_build_object('reason', 'review', 'step', run.step, 'message', 'A reviewer has to decide.');
+  elsif run.status = 'held' then
+    return jsonb_build_object('reason', 'tenant_paused',
+      'message', concat_ws(' ', 'All work of this tenant is paused.', ledger.pause_reason('tenant', job.tenant_id::text)));
+  elsif ledger.open_queues(array[run.queue]) = '{}' then
+    return ledger.closed_queue(run.queue);
   elsif not ledger.served(run.queue) then
     return jsonb_build_object('reason', 'no_worker', 'queue', run.queue,
       'message', format('No worker is running for the queue "%s".', run.queue));
@@ -232,6 +241,20 @@ begin
 end $$;
 revoke all on function access.waiting_for(uuid) from public;
 grant execute on function access.waiting_for(uuid) to authenticated;
+
+create function ledger.pause_reason(of_scope text, of_name text) returns text language sql stable as $$
+  select nullif(p.reason, '') from ops.pauses p where p.scope = of_scope and p.name = of_name
+$$;
+
+-- Why nothing is begun from a queue: a provider asked us to slow down, or an operator paused it.
+create function ledger.closed_queue(of_queue text) returns jsonb language sql stable as $$
+  select coalesce(
+    (select jsonb_build_object('reason', 'rate_limit', 'queue', of_queue, 'until', d.until, 'message', format(
+       'A provider asked us to slow down until %s.', to_char(d.until at time zone 'UTC', 'HH24:MI:SS "UTC"')))
+     from ops.slowdowns d where d.queue = of_queue and d.until > ledger.now()),
+    jsonb_build_object('reason', 'queue_paused', 'queue', of_queue, 'message',
+      concat_ws(' ', format('The queue "%s" is paused.', of_queue), ledger.pause_reason('queue', of_queue))))
+$$;
 
 -- Whether a worker that is alive (by a generous measure) serves a queue.
 create function ledger.served(of_queue text) returns boolean language sql stable as $$
@@ -262,13 +285,15 @@ union all
 union all
   select 1, 'a job that is not over has nothing that could move it', j.id, null
   from public.jobs j
-  where j.status in ('queued', 'running')
-    and not exists (select from public.job_steps s where s.job_id = j.id and s.status in ('queued', 'running', 'retrying'))
+  where j.status in ('queued', 'running', 'awaiting_review')
+    and not exists (select from public.job_steps s where s.job_id = j.id
+                    and s.status in ('queued', 'held', 'running', 'retrying', 'gated'))
 union all
   select 1, 'an item waits although its step is open', s.job_id, s.id
   from public.job_steps s join public.job_step_totals t on t.job_id = s.job_id and t.step = s.step
   join public.jobs j on j.id = s.job_id
-  where s.status = 'pending' and t.opened_at is not null
+  join public.pipeline_steps p on p.graph = j.graph and p.name = s.step
+  where s.status = 'pending' and t.opened_at is not null and ledger.item_ready(s, p)
 union all
   select 2, 'a step is done and its successor is not open', j.id, null
   from public.jobs j join public.pipeline_steps p on p.graph = j.graph
@@ -281,7 +306,7 @@ union all
   select 2, 'a join has counted wrongly', t.job_id, null
   from public.job_step_totals t join public.jobs j on j.id = t.job_id
   where j.status in ('queued', 'running') and t.completed <> (
-    select count(*) from public.job_steps s where s.job_id = t.job_id and s.step = t.step and s.status = 'completed')
+    select count(*) from public.job_steps s where s.job_id = t.job_id and s.step = t.step and s.status in ('completed', 'skipped'))
 union all
   select 3, 'a step run has two queue jobs', s.job_id, s.id
   from (select (q.args ->> 'step_run')::uuid as id from procrastinate.procrastinate_jobs q
@@ -293,7 +318,8 @@ union all
 union all
   select 4, 'a job that is over has a step run that could move', s.job_id, s.id
   from public.job_steps s join public.jobs j on j.id = s.job_id
-  where s.status in ('pending', 'queued', 'running', 'retrying') and j.status in ('completed', 'failed', 'cancelled')
+  where s.status in ('pending', 'queued', 'held', 'running', 'retrying', 'gated')
+    and j.status in ('completed', 'failed', 'cancelled')
 union all
   select 5, 'a job is queued although a step of it runs', s.job_id, s.id
   from public.job_steps s join public.jobs j on j.id = s.job_id

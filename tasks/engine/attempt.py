@@ -21,6 +21,7 @@ class Reuse:
 
     result_id: str
     stored: Stored
+    skipped: bool
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Attempt:
             inputs=work["inputs"],
             mapped=work["mapped"],
             deploy=work["deploy"],
-            reuse=Reuse(reuse["result"], Stored(reuse["value"], reuse["blob"])) if reuse else None,
+            reuse=Reuse(reuse["result"], Stored(reuse["value"], reuse["blob"]), reuse["skipped"]) if reuse else None,
         )
 
     @property

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.pipeline import Blob, Step
+from pydantic import ValidationError
+
+from tasks.pipeline import Blob, Skip, Step
 from tasks.pipelines import pipelines_of
 
 INLINE_BYTES = 8 * 1024
@@ -43,6 +45,7 @@ class Returned:
     items: list[dict[str, Any]] | None = None
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     blobs: set[str] = field(default_factory=set)
+    skipped: str | None = None
 
 
 class StepContext:
@@ -92,14 +95,20 @@ def perform(call: Call) -> Returned:
     """Call a plain step. The target of the sandbox."""
     step = find_step(call)
     context = StepContext(call)
-    return _wrap(step, call, context, step.function(**_bind(step, call, context)))
+    try:
+        return _wrap(step, call, context, step.function(**_bind(step, call, context)))
+    except Skip as skip:
+        return _skipped(call, skip)
 
 
 async def perform_async(call: Call) -> Returned:
     """Call an async step in the running loop."""
     step = find_step(call)
     context = StepContext(call)
-    return _wrap(step, call, context, await step.function(**_bind(step, call, context)))
+    try:
+        return _wrap(step, call, context, await step.function(**_bind(step, call, context)))
+    except Skip as skip:
+        return _skipped(call, skip)
 
 
 def encode(value: Any) -> str:
@@ -120,8 +129,17 @@ def fits_in_row(text: str) -> bool:
 def _bind(step: Step, call: Call, context: StepContext) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for name in step.parameters:
-        arguments[name] = context if name == "context" else step.adapters[name].validate_python(call.arguments[name])
+        arguments[name] = context if name == "context" else _read(step, name, call.arguments[name])
     return arguments
+
+
+def _read(step: Step, name: str, value: Any) -> Any:
+    try:
+        return step.adapters[name].validate_python(value)
+    except ValidationError:
+        if value is None:
+            raise Skip(f"the step {name} was skipped") from None
+        raise
 
 
 def _wrap(step: Step, call: Call, context: StepContext, value: Any) -> Returned:
@@ -131,6 +149,10 @@ def _wrap(step: Step, call: Call, context: StepContext, value: Any) -> Returned:
         for text in filter(lambda text: not fits_in_row(text), map(encode, plain)):
             context.write(text.encode())
     return Returned(encode(plain), describe_items(plain) if call.mapped else None, context.artifacts, context.written)
+
+
+def _skipped(call: Call, skip: Skip) -> Returned:
+    return Returned("null", items=[] if call.mapped else None, skipped=str(skip) or "It had nothing to do.")
 
 
 def describe_items(values: list[Any]) -> list[dict[str, Any]]:

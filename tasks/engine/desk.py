@@ -17,6 +17,7 @@ from psycopg_pool import PoolTimeout
 
 from tasks.db import AsyncPool, Row, statement
 from tasks.engine.attempt import Attempt, Stored
+from tasks.engine.outcomes import Failure
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,9 @@ class Desk:
         """Hand in a result; False when the attempt is stale."""
         return await self._settle(attempt, {"verb": "complete", "result": result, "items": items})
 
-    async def fail(self, attempt: Attempt, code: str, message: str, detail: str, retry_in: float | None) -> bool:
-        """Report a failure; `retry_in` seconds until another attempt, None for never. False when stale."""
-        said = {"code": code, "message": _storable(message), "detail": _storable(detail), "retry_in": retry_in}
+    async def fail(self, attempt: Attempt, failure: Failure) -> bool:
+        """Report a failure; False when stale."""
+        said = {key: _storable(value) if isinstance(value, str) else value for key, value in vars(failure).items()}
         return await self._settle(attempt, {"verb": "fail", **said})
 
     async def release(self, attempt: Attempt) -> bool:

@@ -24,19 +24,22 @@ CAP_S = 300.0
 
 @dataclass(frozen=True)
 class Failure:
-    """How an attempt failed. `retry_in`: seconds until the next one, None when there is none."""
+    """How an attempt failed. `retry_in`: seconds until the next one, None when there is none. `slow_s`: how long a
+    provider asked everybody to leave it alone."""
 
     code: str
     message: str
     detail: str
     retry_in: float | None
+    slow_s: float | None = None
 
 
 def judge(error: BaseException, attempt: Attempt, step: Step | None) -> Failure:
     """Decide what becomes of a step run whose attempt raised `error`."""
     code, message = _explain(error, step)
     final = isinstance(error, Permanent) or step is None or attempt.failures + 1 >= step.attempts
-    return Failure(code, message, _describe(error), None if final else _delay(error, attempt.failures))
+    slow = error.retry_after if isinstance(error, Transient) and error.everybody else None
+    return Failure(code, message, _describe(error), None if final else _delay(error, attempt.failures), slow)
 
 
 def _explain(error: BaseException, step: Step | None) -> tuple[str, str]:

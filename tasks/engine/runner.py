@@ -80,7 +80,7 @@ class Runner:
                 log.warning(
                     "attempt %s of %s.%s ended with %s", attempt.number, attempt.pipeline, attempt.step, failure.code
                 )
-            accepted = await self._desk.fail(attempt, failure.code, failure.message, failure.detail, failure.retry_in)
+            accepted = await self._desk.fail(attempt, failure)
         if not accepted:
             log.info("attempt %s of step run %s was stale; nothing of it was kept", attempt.number, attempt.step_run)
 
@@ -98,25 +98,26 @@ class Runner:
         assert attempt.reuse is not None
         items = None
         if attempt.mapped:
-            items = describe_items(await load(attempt.reuse.stored, attempt.tenant, self._storage))
-        return {"reuse": attempt.reuse.result_id}, items
+            items = describe_items(await load(attempt.reuse.stored, attempt.tenant, self._storage) or [])
+        skipped = {"skipped": "It had nothing to do before, with the same input."} if attempt.reuse.skipped else {}
+        return {"reuse": attempt.reuse.result_id, **skipped}, items
 
     async def _compute(self, attempt: Attempt, step: Step) -> tuple[dict[str, Any], list[Any] | None]:
         with Workspace() as space:
             call = await assemble(attempt, step, space, self._desk, self._storage)
             async with self._following_progress(attempt, call):
-                returned = await self._call(step, call)
+                returned, used = await self._call(step, call)
             self._check(returned)
-            return await self._store(attempt, returned, space), returned.items
+            return await self._store(attempt, returned, space) | used, returned.items
 
-    async def _call(self, step: Step, call: Call) -> Returned:
+    async def _call(self, step: Step, call: Call) -> tuple[Returned, dict[str, Any]]:
+        """What the step returned, and what it used, if that can be known."""
         if not step.confined:
             async with asyncio.timeout(step.timeout_s):
-                return await perform_async(call)
+                return await perform_async(call), {}
         limits = Limits(step.timeout_s, step.timeout_s, step.memory_bytes)
         result = await self._sandbox.run("tasks.engine.call:perform", call, limits=limits)
-        returned: Returned = result.value
-        return returned
+        return result.value, {"used": {"cpu_s": result.cpu_s, "peak_memory_bytes": result.peak_memory_bytes}}
 
     @asynccontextmanager
     async def _following_progress(self, attempt: Attempt, call: Call) -> AsyncIterator[None]:
@@ -153,6 +154,8 @@ class Runner:
     async def _store(self, attempt: Attempt, returned: Returned, space: Workspace) -> dict[str, Any]:
         """Carry the call's bytes to Storage; the result as the ledger takes it."""
         result: dict[str, Any] = {"digest": digest(returned.text), "artifacts": returned.artifacts}
+        if returned.skipped is not None:
+            result["skipped"] = returned.skipped
         if fits_in_row(returned.text):
             result["value"] = json.loads(returned.text)
         else:
