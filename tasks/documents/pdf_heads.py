@@ -6,8 +6,10 @@ numbers that move on with the pages. What could be a chapter heading stays where
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.documents.pdf_lines import Line, Page
@@ -44,21 +46,35 @@ def strip_heads(pages: list[Page]) -> list[Page]:
     seen: set[str] = set()
     result = []
     for number, page in enumerate(pages):
-        dropped = set()
+        heads = set()
         for mark in marks[number]:
-            if _is_head(mark, marks, page.measured) and not _is_heading(mark, seen, body):
-                dropped.add(mark.position)
+            if _is_head(mark, marks, pages) and not _is_heading(mark, seen, body):
+                heads.add(mark.position)
             seen.add(mark.line.text.casefold())
+        dropped = _at_edges(range(len(page.lines)), heads) | _at_edges(_by_place(page), heads)
         kept = [line for position, line in enumerate(page.lines) if position not in dropped]
         result.append(Page(kept, page.measured))
     return result
+
+
+def _at_edges(order: Sequence[int], heads: set[int]) -> set[int]:
+    """Those heads that nothing else stands outside of: a refrain inside the text is no running head."""
+    before = itertools.takewhile(heads.__contains__, order)
+    after = itertools.takewhile(heads.__contains__, reversed(order))
+    return {*before, *after}
+
+
+def _by_place(page: Page) -> list[int]:
+    """Positions of lines from the top of the page to its bottom."""
+    positions = list(range(len(page.lines)))
+    return sorted(positions, key=lambda position: page.lines[position].down) if page.measured else positions
 
 
 def _marks(number: int, page: Page) -> list[_Mark]:
     """Lines at the edges of one page: the first and last as read, and the highest and lowest as printed."""
     lines = page.lines
     count = len(lines)
-    by_place = sorted(range(count), key=lambda position: lines[position].down) if page.measured else list(range(count))
+    by_place = _by_place(page)
     outer = {by_place[0], by_place[-1]} if by_place else set()
     edge = {*range(min(_EDGE, count)), *range(max(0, count - _EDGE), count), *by_place[:2], *by_place[-2:]}
     return [_mark(number, position, lines[position], position in outer) for position in sorted(edge)]
@@ -73,11 +89,13 @@ def _mark(number: int, position: int, line: Line, outermost: bool) -> _Mark:
     return _Mark(number, position, line, _NUMBER.sub("#", text), numbers, outermost)
 
 
-def _is_head(mark: _Mark, marks: list[list[_Mark]], measured: bool) -> bool:
+def _is_head(mark: _Mark, marks: list[list[_Mark]], pages: list[Page]) -> bool:
     """Two repetitions on neighbouring pages are enough; one is, when both stand outermost at the same height."""
     found = 0
+    measured = pages[mark.page].measured
     for number in range(max(0, mark.page - _NEIGHBOURS), min(len(marks), mark.page + _NEIGHBOURS + 1)):
-        if number == mark.page:
+        if number == mark.page or pages[number].lines == pages[mark.page].lines:
+            # A page that is there twice says nothing about what is at its edges.
             continue
         twin = next((other for other in marks[number] if _repeats(mark, other, measured)), None)
         if twin is not None:

@@ -74,7 +74,8 @@ def _compare(last: Line, last_column: _Column, line: Line, column: _Column, styl
     crosses = last_column.number != column.number
     if not crosses:
         distance = (line.down - last.down) / style.leading if style.leading else 1.0
-        gap = distance > _SCENE_GAP
+        # The white around a heading is no scene break.
+        gap = distance > _SCENE_GAP and not _differs(last, line, column)
         if distance > _GAP * max(1.0, line.size / _usual(last, line)):
             return True, gap
     if _differs(last, line, column):

@@ -32,7 +32,15 @@ _CODE_PAGES = {
     "cp1255": "אבגדהוזחטיכלמנסעפצקרשתםןףץך",
 }
 _COMMON_MARKS = "‘’“”–—…£€«»„‚§°\u00a0"
-_MULTIBYTE = ("cp932", "gb18030", "euc_kr", "big5")
+_MULTIBYTE = {
+    "cp932": "のにはをたがでとしる",
+    "euc_jp": "のにはをたがでとしる",
+    "gb18030": "的了是不我在有他一这",
+    "big5": "的了是不我在有他一這",
+    "euc_kr": "이다는의가을에고지하",
+}
+_PLAUSIBLE = 0.85
+_COMMON = 0.04
 _GUESSED = "The file does not say how its letters are stored. We read it as {name}; please check accents and quotes."
 
 
@@ -65,9 +73,11 @@ def decode(data: bytes) -> tuple[str, list[str]]:
     for bom, marked in _BOMS:
         if data.startswith(bom):
             return data.decode(marked, "replace"), []
-    # Old editors end a file with Ctrl-Z.
-    data = data.rstrip(b"\x1a\x00")
-    name = _wide(data) or ("utf-8" if is_utf8(data) else None)
+    name = _wide(data)
+    if name is None:
+        # Old editors end a file with Ctrl-Z.
+        data = data.rstrip(b"\x1a\x00")
+        name = "utf-8" if is_utf8(data) else None
     if name is not None:
         text = data.decode(name, "replace")
         _refuse_binary(text)
@@ -107,11 +117,18 @@ def _guess(data: bytes) -> tuple[str, list[str]]:
     """The best-fitting code page for bytes that are not Unicode."""
     sample = data[:200_000]
     name = max(_CODE_PAGES, key=lambda page: _plausibility(sample, page))
-    if _plausibility(sample, name) < 0.5:
-        name = next((page for page in _MULTIBYTE if _fits(sample, page)), "cp1252")
+    if _plausibility(sample, name) < _PLAUSIBLE:
+        best = max(_MULTIBYTE, key=lambda page: _commonness(sample, page))
+        name = best if _commonness(sample, best) > _COMMON else name
     text = data.decode(name, "replace")
     _refuse_binary(text)
     return text, [_GUESSED.format(name=name)]
+
+
+def _commonness(sample: bytes, page: str) -> float:
+    """Share of the letters that are among the commonest of this multi-byte code page's language."""
+    text = sample.decode(page, "replace")
+    return sum(text.count(letter) for letter in _MULTIBYTE[page]) / max(1, len(text))
 
 
 def _plausibility(sample: bytes, page: str) -> float:
@@ -122,11 +139,3 @@ def _plausibility(sample: bytes, page: str) -> float:
     # A capital inside a word betrays Mac quotes read as letters ("saidÓ") and KOI8 read as CP1251.
     inside = sum(1 for a, b in pairwise(text) if b > "\x7f" and a.islower() and b.isupper())
     return (expected - inside) / max(1, sum(high.values()))
-
-
-def _fits(sample: bytes, page: str) -> bool:
-    try:
-        sample[: len(sample) // 2 * 2].decode(page)
-    except UnicodeDecodeError as error:
-        return error.start >= len(sample) - 4
-    return True
