@@ -43,6 +43,12 @@ class Play:
         self.tenant = self.add_tenant(self.user)
         ledger.publish(connection, declared(packages).values(), "tests")
 
+    def on(self, connection: psycopg.Connection[Row]) -> Play:
+        """The same people on another connection."""
+        other = object.__new__(Play)
+        other.__dict__ = self.__dict__ | {"connection": connection}
+        return other
+
     # What is there
 
     def all(self, query: LiteralString, *arguments: Any) -> list[Row]:
