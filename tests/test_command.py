@@ -16,12 +16,12 @@ import click
 import jwt
 import psycopg
 import pytest
-from scripted_api import answer, refuse, scripted_api
+from scripted_api import AT, answer, refuse, scripted_api
 from tree import ROOT
 
 from tasks.command import development
+from tasks.command.access import Access
 from tasks.command.children import Child, describe_end
-from tasks.command.client import find_endpoint
 from tasks.command.console import seconds, size
 from tasks.command.door import open_door, reachable_host
 from tasks.command.environment import complete, find_settings
@@ -266,11 +266,32 @@ def test_without_an_api_a_command_says_where_to_get_one(state: StateFolder, caps
 
 
 def test_the_development_key_is_shown_to_the_api_of_up_and_to_nobody_else(state: StateFolder, running: Running) -> None:
-    assert find_endpoint(state, None, None).token == "the-key"
-    assert find_endpoint(state, running.url + "/", None).token == "the-key"
-    assert find_endpoint(state, "http://elsewhere", "mine").token == "mine"
+    assert Access(state).find().token == "the-key"
+    assert Access(state, running.url + "/").find().token == "the-key"
+    assert Access(state, "http://elsewhere", "mine").find().token == "mine"
     with pytest.raises(Refused, match="token_missing"):
-        find_endpoint(state, "http://elsewhere", None)
+        Access(state, "http://elsewhere").find()
+
+
+def test_a_member_of_several_tenants_says_which_one(state: StateFolder) -> None:
+    with scripted_api(answer({"jobs": [], "next_cursor": None})) as api:
+        assert run(["jobs", "--url", api.url, "--token", "t", "--tenant", "01931c20"]) == 0
+    assert api.requests[0][2]["x-tenant-id"] == "01931c20"
+
+
+def test_a_long_list_is_fetched_page_by_page(state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    job = {"status": "queued", "stage": "initializing", "pipeline": "p", "error": None, "created_at": AT}
+    job |= {"progress": {"percent": 0}}
+    pages = [
+        answer({"jobs": [job | {"id": f"job-{n}"} for n in range(100)], "next_cursor": "more"}),
+        answer({"jobs": [job | {"id": "job-100"}], "next_cursor": None}),
+    ]
+    with scripted_api(*pages) as api:
+        assert run(["jobs", "--limit", "150", "--url", api.url, "--token", "t"]) == 0
+    assert [path for _, path, _ in api.requests] == [
+        "/api/v1/jobs?limit=100", "/api/v1/jobs?cursor=more&limit=50",
+    ]  # fmt: skip
+    assert "job-100" in capsys.readouterr().out
 
 
 def test_an_api_that_does_not_answer_is_a_sentence(state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,6 @@ from urllib.parse import quote
 import httpx
 
 from tasks.command.events import Event, Frame, read_frames
-from tasks.command.state import StateFolder
 from tasks.errors import LedgerlineError, Refused, Unavailable
 
 Json = dict[str, Any]
@@ -28,24 +27,11 @@ _PAGE = 100
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the API is, and the token to show there."""
+    """Where the API is, the token to show there, and the tenant to act for (None: the user's only one)."""
 
     url: str
     token: str
-
-
-def find_endpoint(state: StateFolder, url: str | None, token: str | None) -> Endpoint:
-    """The API to talk to: what is given, else the running `up`. Raises Refused `api_unknown` or `token_missing`."""
-    running = state.running()
-    if url is None and running is None:
-        message = f"No `ledgerline up` runs in {state.path}. Start it, or set LEDGERLINE_URL and LEDGERLINE_TOKEN."
-        raise Refused("api_unknown", message)
-    ours = running is not None and (url is None or url.rstrip("/") == running.url)
-    # The development key is for the API that runs here, and is not shown to anybody else.
-    token = token or (state.read_key() if ours else None)
-    if not token:
-        raise Refused("token_missing", "There is no access token. Set LEDGERLINE_TOKEN to one of a signed-in user.")
-    return Endpoint((url or running.url if running else url or "").rstrip("/"), token)
+    tenant: str | None = None
 
 
 class Client:
@@ -54,6 +40,7 @@ class Client:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         headers = {"Authorization": f"Bearer {endpoint.token}", "User-Agent": "ledgerline-command"}
+        headers |= {"X-Tenant-Id": endpoint.tenant} if endpoint.tenant else {}
         timeout = httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
         with _explained(endpoint.url):
             self._http = httpx.Client(base_url=f"{endpoint.url}/api/v1", headers=headers, timeout=timeout)
@@ -75,7 +62,7 @@ class Client:
         """Start a job. The job, and whether it is new: an equal request gets the job it made before."""
         body: Json = {"pipeline": pipeline, "document_id": document_id, "params": params}
         response = self._send("POST", "/jobs", json=body | ({"fresh": True} if fresh else {}))
-        return response.json(), "Idempotent-Replay" not in response.headers
+        return response.json(), "Idempotent-Replayed" not in response.headers
 
     def document(self, document_id: str) -> Json:
         """One document."""
@@ -101,11 +88,11 @@ class Client:
 
     def cancel(self, job_id: str, reason: str) -> Json:
         """Stop a job."""
-        return self._call("POST", f"/jobs/{_part(job_id)}/cancel", json={"reason": reason} if reason else {})
+        return self._call("POST", f"/jobs/{_part(job_id)}/cancel", json={"reason": reason})
 
     def retry(self, job_id: str) -> Json:
         """Reopen a failed job."""
-        return self._call("POST", f"/jobs/{_part(job_id)}/retry", json={})
+        return self._call("POST", f"/jobs/{_part(job_id)}/retry")
 
     def artifacts(self, job_id: str) -> list[Json]:
         """The artifacts of a job: id, name, media_type, bytes, step, item."""

@@ -9,16 +9,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import click
 
-from tasks.command.client import Client, find_endpoint
+from tasks.command.access import Access, api_options
 from tasks.command.console import clock, console, status_text, table
 from tasks.command.events import Event
-from tasks.command.options import api_options
 from tasks.command.state import StateFolder
 from tasks.errors import Refused
 
@@ -38,13 +36,16 @@ class Story:
 @click.command()
 @click.argument("job")
 @api_options
-def explain(job: str, url: str | None, token: str | None, state: Path) -> None:
+def explain(job: str, access: Access) -> None:
     """Show a job's history and what it waits for.
 
-    Where the database is known (DATABASE_URL, or a running `up`), the operator's detail of each failure too.
+    Where the database is known (DATABASE_URL, or a running `up`), the operator's detail of each failure too, unless
+    --url sends the question to an API.
     """
-    folder = StateFolder(state)
-    print_story(_ask_api(folder, job, url, token) if url else _ask_here(folder, job, token))
+    from tasks.command.environment import has_database
+
+    operator = access.url is None and has_database(access.state)
+    print_story(_ask_database(access.state, job) if operator else _ask_api(access, job))
 
 
 def print_story(story: Story) -> None:
@@ -82,19 +83,10 @@ def _print_failures(failures: list[Json]) -> None:
             console().print(f"    {line}", style="dim", markup=False)
 
 
-def _ask_here(folder: StateFolder, job: str, token: str | None) -> Story:
-    """From the database when it is known, else from the API."""
-    from tasks.command.environment import has_database
-
-    if has_database(folder):
-        return _ask_database(folder, job)
-    return _ask_api(folder, job, None, token)
-
-
-def _ask_api(folder: StateFolder, job: str, url: str | None, token: str | None) -> Story:
-    with Client(find_endpoint(folder, url, token)) as client:
+def _ask_api(access: Access, job: str) -> Story:
+    with access.open() as client:
         row = client.job(job)
-        return Story(row, client.events(job), row.get("waiting_for"))
+        return Story(row, client.events(job), row["waiting_for"])
 
 
 def _ask_database(folder: StateFolder, job: str) -> Story:

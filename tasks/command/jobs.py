@@ -10,10 +10,9 @@ from typing import Any
 import click
 from rich.text import Text
 
-from tasks.command.client import Client, find_endpoint
+from tasks.command.access import Access, api_options
+from tasks.command.client import Client
 from tasks.command.console import clock, console, nearby, program_name, size, status_text, table
-from tasks.command.options import api_options
-from tasks.command.state import StateFolder
 from tasks.command.watch import STOPPED, watch_job
 from tasks.errors import LedgerlineError, Refused
 
@@ -35,16 +34,14 @@ def submit(
     params: tuple[str, ...],
     fresh: bool,
     watching: bool,
-    url: str | None,
-    token: str | None,
-    state: Path,
+    access: Access,
 ) -> int:
     """Upload files and start a job for each.
 
     With several files, one that is refused does not keep the others from being done; the exit code tells of it.
     """
     chosen = read_params(params)
-    with Client(find_endpoint(StateFolder(state), url, token)) as client:
+    with access.open() as client:
         started, codes = [], []
         for path in files:
             try:
@@ -62,9 +59,9 @@ def submit(
 @click.option("--status", type=click.Choice(_STATUSES), help="Only jobs of this status.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many at most.")
 @api_options
-def jobs(status: str | None, limit: int, url: str | None, token: str | None, state: Path) -> None:
+def jobs(status: str | None, limit: int, access: Access) -> None:
     """List jobs, newest first."""
-    with Client(find_endpoint(StateFolder(state), url, token)) as client:
+    with access.open() as client:
         found = client.jobs(status, limit)
     if not found:
         console().print("There are no such jobs." if status else "There are no jobs yet.")
@@ -82,9 +79,9 @@ def jobs(status: str | None, limit: int, url: str | None, token: str | None, sta
 @click.argument("job")
 @click.option("--reason", default="", help="A sentence for the job's history.")
 @api_options
-def cancel(job: str, reason: str, url: str | None, token: str | None, state: Path) -> None:
+def cancel(job: str, reason: str, access: Access) -> None:
     """Stop a job."""
-    with Client(find_endpoint(StateFolder(state), url, token)) as client:
+    with access.open() as client:
         client.cancel(job, reason)
     console().print(f"Job {job} is cancelled.")
 
@@ -93,12 +90,12 @@ def cancel(job: str, reason: str, url: str | None, token: str | None, state: Pat
 @click.argument("job")
 @click.option("--watch", "watching", is_flag=True, help="Follow it until it is over.")
 @api_options
-def retry(job: str, watching: bool, url: str | None, token: str | None, state: Path) -> int:
+def retry(job: str, watching: bool, access: Access) -> int:
     """Take a failed job up again where it failed.
 
     What was done stays done.
     """
-    with Client(find_endpoint(StateFolder(state), url, token)) as client:
+    with access.open() as client:
         client.retry(job)
         console().print(f"Job {job} goes on from where it failed.")
         return watch_job(client, client.job(job)) if watching else 0
@@ -108,9 +105,9 @@ def retry(job: str, watching: bool, url: str | None, token: str | None, state: P
 @click.argument("job")
 @click.option("--save", "folder", type=click.Path(file_okay=False, path_type=Path), help="Save them in this folder.")
 @api_options
-def artifacts(job: str, folder: Path | None, url: str | None, token: str | None, state: Path) -> None:
+def artifacts(job: str, folder: Path | None, access: Access) -> None:
     """List a job's artifacts, or save them."""
-    with Client(find_endpoint(StateFolder(state), url, token)) as client:
+    with access.open() as client:
         found = client.artifacts(job)
         if not found:
             console().print("This job has no artifacts.")

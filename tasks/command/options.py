@@ -1,16 +1,12 @@
-"""Options that several commands share."""
+"""The option that says where `up` keeps everything."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from tasks.command.state import DEFAULT
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 state_option = click.option(
     "--state",
@@ -20,14 +16,3 @@ state_option = click.option(
     show_default=True,
     help="Folder in which `up` keeps everything.",
 )
-
-
-def api_options(command: Command) -> Command:
-    """--url, --token and --state: which API to talk to, as whom."""
-    url = click.option("--url", envvar="LEDGERLINE_URL", help="Base URL of the API. Default: the running `up`.")
-    token = click.option(
-        "--token",
-        envvar="LEDGERLINE_TOKEN",
-        help="Access token; better set LEDGERLINE_TOKEN. Default: that of `up`.",
-    )
-    return url(token(state_option(command)))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -194,7 +195,7 @@ class Household:
         if supervisor.signals.stopping:
             return False
         message = f"It did not get ready within {_READY_S:.0f} s. Look into {nearby(self._state.logs)}."
-        raise Unavailable("not_ready", f"{message} The API says: {answer or 'nothing'}")
+        raise Unavailable("not_ready", f"{message} {_complaints(answer)}")
 
     def _welcome(self, endpoint: Endpoint) -> None:
         self._state.announce(Running(endpoint.url, os.getpid()))
@@ -215,6 +216,13 @@ def _give_up_on_broken(children: list[Child]) -> None:
             raise Unavailable(
                 f"{child.name}_failed", f"The {child.name} does not start. Its log is {nearby(child.log)}."
             )
+
+
+def _complaints(answer: dict[str, Any] | None) -> str:
+    """What the API says is not ready."""
+    if answer is None:
+        return "The API does not answer."
+    return " ".join(check["message"] for check in answer["checks"] if not check["ok"])
 
 
 def _since(began: float) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from tasks.command.client import Client, find_endpoint
+from tasks.command.access import Access, api_options
+from tasks.command.client import Client
 from tasks.command.console import console
 from tasks.command.display import Display, Standing, open_display
 from tasks.command.follow import follow
-from tasks.command.options import api_options
-from tasks.command.state import StateFolder
 from tasks.errors import Refused
 
 Json = dict[str, Any]
@@ -24,12 +22,12 @@ STOPPED = 130
 @click.command()
 @click.argument("job")
 @api_options
-def watch(job: str, url: str | None, token: str | None, state: Path) -> int:
+def watch(job: str, access: Access) -> int:
     """Follow a job live, or see how it went.
 
     Ctrl-C stops watching; the job goes on. Exit code: 0 completed, 1 failed, 2 cancelled.
     """
-    with Client(find_endpoint(StateFolder(state), url, token)) as client:
+    with access.open() as client:
         return watch_job(client, client.job(job))
 
 
