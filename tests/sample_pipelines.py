@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import Permanent, Transient
-from tasks.pipeline import Blob, Context, Document, Pipeline, Source
+from tasks.pipeline import Blob, Context, Decision, Document, Pipeline, Skip, Source
 
 
 class Number(BaseModel):
@@ -170,3 +170,64 @@ async def hold(params: Fate, context: Context) -> Number:
 @held.step(stage="exporting", queue="llm")
 async def finish(hold: Number) -> Number:
     return Number(value=hold.value + 1)
+
+
+beside = Pipeline("beside", title="Two maps over one list, item by item", params=Width)
+
+
+@beside.step(stage="chunking", queue="llm")
+async def parts(params: Width) -> list[Number]:
+    return [Number(value=index) for index in range(params.width)]
+
+
+@beside.step(stage="analyzing", queue="llm", map="parts", attempts=1, allow_failures=1)
+async def weigh(item: Number, params: Width) -> Number:
+    if item.value == params.fail_at:
+        raise Permanent("odd_one_out", "This item cannot be weighed.")
+    return Number(value=item.value * 10)
+
+
+@beside.step(stage="analyzing", queue="llm", map="parts", allow_failures=1)
+async def label(item: Number, weigh: Number) -> Number:
+    return Number(value=item.value + weigh.value)
+
+
+@beside.step(stage="exporting", queue="llm")
+async def gathered(label: list[Number]) -> Number:
+    return Number(value=sum(number.value for number in label))
+
+
+choosy = Pipeline("choosy", title="Some steps have nothing to do", params=Width)
+
+
+@choosy.step(stage="parsing", queue="llm")
+async def maybe(params: Width) -> Number:
+    if params.width == 0:
+        raise Skip("there is no width")
+    return Number(value=params.width)
+
+
+@choosy.step(stage="analyzing", queue="llm")
+async def needs(maybe: Number) -> Number:
+    return Number(value=maybe.value + 1)
+
+
+@choosy.step(stage="exporting", queue="llm")
+async def copes(maybe: Number | None, needs: Number | None) -> Number:
+    return Number(value=(maybe.value if maybe else 0) + (needs.value if needs else 0))
+
+
+reviewed = Pipeline("reviewed", title="Waits for a person", params=Width)
+
+
+@reviewed.step(stage="analyzing", queue="llm")
+async def draft(params: Width) -> Number:
+    return Number(value=params.width)
+
+
+reviewed.gate("approval", after=("draft",), expires_s=3600)
+
+
+@reviewed.step(stage="exporting", queue="llm")
+async def final(draft: Number, approval: Decision) -> Number:
+    return Number(value=draft.value + len(approval.comment))

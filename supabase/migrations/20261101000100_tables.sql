@@ -292,8 +292,8 @@ create table public.job_events (
   at timestamptz not null,
   kind text not null check (kind in (
     'submitted', 'started', 'step_started', 'progress', 'step_completed', 'step_skipped', 'reused', 'step_retrying',
-    'step_failed', 'step_released', 'gate_opened', 'gate_decided', 'repaired', 'completed', 'failed', 'cancelled',
-    'reopened'
+    'step_failed', 'step_released', 'gate_opened', 'gate_decided', 'awaiting_review', 'repaired', 'completed', 'failed',
+    'cancelled', 'reopened'
   )),
   stage text,
   step text,

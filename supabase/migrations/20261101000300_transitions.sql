@@ -229,6 +229,7 @@ begin
   elsif job.status = 'running' and ledger.only_gates_left(job.id) then
     job.status := 'awaiting_review';
     job.progress_message := 'Waiting for a reviewer.';
+    job := ledger.note(job, 'awaiting_review', job.progress_message);
   end if;
 end $$;
 

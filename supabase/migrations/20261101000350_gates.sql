@@ -17,7 +17,7 @@ begin
   insert into public.reviews (job_id, tenant_id, step, step_run, opened_at, expires_at)
   values (job.id, job.tenant_id, step.name, run.id, ledger.now(), ledger.now() + make_interval(secs => step.expires_s));
   job.stage := step.stage;
-  job := ledger.note(job, 'gate_opened', 'Waiting for a reviewer.', '{}', step.name);
+  job := ledger.note(job, 'gate_opened', 'A person has to decide here.', '{}', step.name);
 end $$;
 
 -- Open the gates again that were closed because their job ended.
@@ -36,6 +36,7 @@ begin
   end loop;
   if ledger.only_gates_left(job.id) then
     job.status := 'awaiting_review';
+    job := ledger.note(job, 'awaiting_review', 'Waiting for a reviewer.');
   end if;
 end $$;
 
