@@ -1,4 +1,4 @@
-"""Upkeep: dead workers, missing queue jobs, queues nobody serves, strays; each repair is a transition with its event."""
+"""Upkeep: dead workers, missing queue jobs, queues nobody serves, strays; each repair has its event."""
 
 from __future__ import annotations
 
