@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from tasks import ledger
 from tasks.errors import Refused
+from tasks.pipeline import QUEUES
 from tasks.pipelines import declared
 
 Row = dict[str, Any]
@@ -131,7 +132,7 @@ class Play:
     # What workers do
 
     def claim(self, queues: list[str] | None = None, most: int = 1, worker: UUID | None = None) -> list[Row]:
-        arguments = [queues, worker or self.worker, None, most]
+        arguments = [queues or list(QUEUES), worker or self.worker, None, most]
         return self.connection.execute("select * from ledger.claim(%s, %s, %s, %s)", arguments).fetchall()
 
     def begin(self, *, most: int = 1, worker: UUID | None = None) -> Work:

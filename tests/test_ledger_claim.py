@@ -92,12 +92,6 @@ def test_only_the_named_queues_are_claimed_from(play: Play) -> None:
     assert [row["queue_name"] for row in play.claim(["llm"], most=10)] == ["llm"]
 
 
-def test_all_queues_are_claimed_from_when_none_is_named(play: Play) -> None:
-    play.submit("line")
-    play.submit("doomed", params={})
-    assert {row["queue_name"] for row in play.claim(None, most=10)} == {"llm", "cpu"}
-
-
 def test_no_more_is_claimed_than_was_asked_for(play: Play) -> None:
     for _ in range(5):
         play.submit("line")
