@@ -1,0 +1,90 @@
+"""The application factory. Each app has its own house, so every test can have its own app."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Flask, Response, g, request
+
+from api import failures
+from api.account import account
+from api.artifacts import artifacts
+from api.contract import Access, declared_call
+from api.docs import docs
+from api.documents import documents
+from api.events import events
+from api.files import files
+from api.health import health
+from api.house import House, house
+from api.incoming import REQUEST_ID, request_id
+from api.jobs import jobs
+from api.live import Hub
+from api.logs import log_when_sent
+from api.paths import PREFIX
+from api.tokens import Verifier
+from tasks.db import open_pool
+from tasks.settings import Settings, load
+from tasks.storage import open_storage
+
+ROOMS = (documents, jobs, events, artifacts, files, account, health, docs)
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The API as a WSGI app. Raises SettingsInvalid when it could not tell friend from foe.
+
+    Connects in the background, and listens for live events once somebody follows a job: nothing here needs the database
+    to be there yet.
+    """
+    settings = settings or load()
+    app = Flask("api", static_folder=None)
+    # Forms and bodies are read by hand, with limits of their own; this one is for what nobody thought of.
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    _furnish(settings).install(app)
+    for room in ROOMS:
+        app.register_blueprint(room, url_prefix=PREFIX)
+    app.register_blueprint(health, name="health_at_root")
+    failures.register(app)
+    app.before_request(_admit)
+    app.after_request(_dress)
+    return app
+
+
+def _furnish(settings: Settings) -> House:
+    tokens = Verifier(settings)
+    pool = open_pool(settings.database_url.get_secret_value(), settings.database_pool_size)
+    house = House(
+        settings=settings,
+        pool=pool,
+        storage=open_storage(settings),
+        tokens=tokens,
+        live=Hub(settings.direct_url, pool),
+        staging=settings.storage_path.resolve() / "staging",
+    )
+    house.open()
+    return house
+
+
+def _admit() -> None:
+    """Nobody gets past here without a good token, except to what is declared public: forgetting closes, never opens."""
+    g.started = time.monotonic()
+    request_id()
+    if request.routing_exception is not None:
+        return
+    call = declared_call()
+    if call is None or call.access is not Access.PUBLIC:
+        g.caller = house().tokens.verify(request.headers.get("Authorization"))
+
+
+def _dress(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers[REQUEST_ID] = request_id()
+    return log_when_sent(response)

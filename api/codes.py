@@ -1,0 +1,91 @@
+"""Every error code a client can meet, in one place: its HTTP status and what it means.
+
+`Refused` and `Unavailable` carry the sentence for the user; this table is for developers and for the documents. A
+code that is not here never leaves the API: the test client of the tests checks each answer against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.errors import Refused
+
+
+@dataclass(frozen=True)
+class Code:
+    """One error code: its status, and what a developer should know about it."""
+
+    status: int
+    meaning: str
+
+
+CODES: dict[str, Code] = {
+    # The request itself
+    "bad_request": Code(400, "The request is not valid HTTP, or the connection ended before it was whole."),
+    "json_broken": Code(400, "The body is not JSON, or holds text that cannot be stored (NUL, half a surrogate pair)."),
+    "multipart_broken": Code(400, "The multipart body is damaged or ended early. Nothing was kept."),
+    "file_missing": Code(400, "The form has no file under the name `file`."),
+    "one_file_only": Code(400, "The form holds more than one file. Upload one document at a time."),
+    "cursor_invalid": Code(400, "The cursor does not come from an answer of this list."),
+    "idempotency_key_invalid": Code(400, "The Idempotency-Key is not 1 to 255 visible ASCII characters."),
+    "not_found": Code(404, "There is nothing at this address."),
+    "method_not_allowed": Code(405, "This address does not take that method. `Allow` lists those it takes."),
+    "not_acceptable": Code(406, "The answer does not exist in the form that was asked for."),
+    "body_too_large": Code(413, "The body is larger than MAX_BODY_BYTES."),
+    "file_too_large": Code(413, "The file is larger than MAX_UPLOAD_BYTES. Reading stopped there; nothing was kept."),
+    "range_invalid": Code(416, "The file does not have that range of bytes."),
+    "media_type_unsupported": Code(415, "The Content-Type is not the one this call takes."),
+    "request_invalid": Code(422, "A field is missing, unknown or wrong; `details.problems` says which and why."),
+    # Who asks
+    "token_missing": Code(401, "There is no `Authorization: Bearer` header."),
+    "token_expired": Code(401, "The access token has expired. Refresh the session and try again."),
+    "token_invalid": Code(401, "The access token is malformed, not signed by this project, or not meant for it."),
+    "anonymous_refused": Code(403, "Anonymous users have no access. Sign in first."),
+    "no_tenant": Code(403, "The user is not a member of any tenant."),
+    "tenant_required": Code(400, "The user is a member of several tenants: send `X-Tenant-Id`."),
+    "tenant_not_found": Code(404, "The user is not a member of the tenant that `X-Tenant-Id` names."),
+    "role_not_allowed": Code(403, "The user's role in this tenant may look but not do this."),
+    # Documents
+    "document_not_found": Code(404, "There is no such document in this tenant."),
+    "empty_file": Code(422, "The file has no bytes, or only zeros."),
+    "unsupported_type": Code(415, "This kind of file is not read here."),
+    "type_mismatch": Code(422, "The file's content does not fit the ending of its name."),
+    "not_text": Code(422, "The file is named like a text and holds something else."),
+    "encrypted_file": Code(422, "The file is locked with a password."),
+    "corrupt_file": Code(422, "The file is damaged."),
+    "zip_bomb": Code(422, "The file unpacks to an unreasonable size."),
+    "too_large": Code(422, "The file holds more parts or more text than any document."),
+    # Jobs
+    "unknown_pipeline": Code(422, "There is no pipeline of that name. `GET /pipelines` lists them."),
+    "params_invalid": Code(422, "The parameters do not fit the pipeline's schema; `details.problems` says where."),
+    "document_required": Code(422, "The pipeline needs a document."),
+    "document_not_accepted": Code(422, "The pipeline does not take this kind of document."),
+    "idempotency_key_reused": Code(422, "The key made another job before, from another request; `details.job_id`."),
+    "pipeline_changed": Code(409, "A release changed the pipeline while the request was on its way. Send it again."),
+    "try_again": Code(409, "An equal job ended at that very moment. Send the request again."),
+    "job_not_found": Code(404, "There is no such job in this tenant."),
+    "job_is_over": Code(409, "The job has ended already; `details.status` says how."),
+    "job_did_not_fail": Code(409, "Only a failed job can be retried; `details.status`."),
+    "newer_job_exists": Code(409, "An equal job was started after this one failed."),
+    # Files
+    "artifact_not_found": Code(404, "There is no such artifact in this tenant."),
+    "link_invalid": Code(404, "The link was not made by this API."),
+    "link_expired": Code(410, "The link has expired. Ask for the artifact again."),
+    "file_not_found": Code(404, "The bytes are gone."),
+    # Our side
+    "internal_error": Code(500, "Something went wrong here. The request id finds it in the log."),
+    "database_unavailable": Code(503, "The database is away. Try again after `Retry-After` seconds."),
+    "keys_unavailable": Code(503, "The keys that tokens are checked with cannot be fetched. Try again."),
+    "storage_unavailable": Code(503, "The file store is away. Nothing was kept."),
+    "storage_full": Code(507, "The file store is full. Nothing was kept."),
+}
+
+# What any call may answer with, and what each kind of access adds.
+EVERYWHERE = ("bad_request", "internal_error", "database_unavailable")
+SIGNED_IN = ("token_missing", "token_expired", "token_invalid", "anonymous_refused", "keys_unavailable")
+MEMBERSHIP = ("no_tenant", "tenant_required", "tenant_not_found")
+
+
+def refuse(code: str, message: str, **details: object) -> Refused:
+    """A refusal with the status its code has."""
+    return Refused(code, message, details=details, status=CODES[code].status)

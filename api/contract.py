@@ -1,0 +1,185 @@
+"""How a call is declared: one decorator that says everything a client may rely on, and holds the view to it.
+
+    @jobs.call("POST", "/jobs", "Start a job", access=Access.WRITE, body=NewJob, gives=Job, status=202, errors=(...))
+    def submit_job(member: Member, body: NewJob) -> Reply: ...
+
+A view is handed by name what its declaration promises: `member` (READ and WRITE) or `caller` (USER), `query`, `body`,
+and the parts of its path. What is declared here is also what /openapi.json shows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+from flask import Blueprint, Response, current_app, g, request
+from pydantic import BaseModel
+
+from api import people
+from api.codes import EVERYWHERE, MEMBERSHIP, SIGNED_IN
+from api.house import house
+from api.incoming import read_body, read_query
+
+JSON = "application/json"
+Headers = dict[str, str]
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+class Access(Enum):
+    """Who may call."""
+
+    PUBLIC = "anyone"
+    USER = "a signed-in user"
+    READ = "a member of the tenant"
+    WRITE = "an owner or editor of the tenant"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A typed answer. `status` replaces the declared one."""
+
+    value: BaseModel
+    status: int | None = None
+    headers: Headers = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One declared call. `also`: other answers without an error, by status. `media`: of the answer."""
+
+    method: str
+    path: str
+    summary: str
+    description: str
+    tag: str
+    access: Access
+    status: int
+    gives: type[BaseModel] | None
+    query: type[BaseModel] | None
+    body: type[BaseModel] | None
+    form: type[BaseModel] | None
+    media: str
+    takes_headers: dict[str, str]
+    gives_headers: dict[str, str]
+    also: dict[int, str]
+    errors: tuple[str, ...]
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Every error code this call may answer with."""
+        found = [*self.errors, *EVERYWHERE]
+        found += ["json_broken", "body_too_large", "media_type_unsupported"] if self.body else []
+        found += ["media_type_unsupported"] if self.form else []
+        found += ["request_invalid"] if self.body or self.query or self.form else []
+        found += SIGNED_IN if self.access is not Access.PUBLIC else []
+        found += MEMBERSHIP if self.access in (Access.READ, Access.WRITE) else []
+        found += ["role_not_allowed"] if self.access is Access.WRITE else []
+        return tuple(dict.fromkeys(found))
+
+
+class Room(Blueprint):
+    """A blueprint for one noun. `about` stands over its calls in the documents."""
+
+    def __init__(self, name: str, about: str) -> None:
+        super().__init__(name, __name__)
+        self.about = about
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        summary: str,
+        *,
+        access: Access,
+        gives: type[BaseModel] | None = None,
+        status: int = 200,
+        query: type[BaseModel] | None = None,
+        body: type[BaseModel] | None = None,
+        form: type[BaseModel] | None = None,
+        media: str = JSON,
+        takes_headers: dict[str, str] | None = None,
+        gives_headers: dict[str, str] | None = None,
+        also: dict[int, str] | None = None,
+        errors: tuple[str, ...] = (),
+    ) -> Callable[[View], View]:
+        """Declare the decorated view as this call."""
+
+        def declare(view: View) -> View:
+            call = Call(
+                method=method,
+                path=path,
+                summary=summary,
+                description=_paragraphs(view.__doc__),
+                tag=self.name,
+                access=access,
+                status=status,
+                gives=gives,
+                query=query,
+                body=body,
+                form=form,
+                media=media,
+                takes_headers=takes_headers or {},
+                gives_headers=gives_headers or {},
+                also=also or {},
+                errors=errors,
+            )
+            self.add_url_rule(path, view.__name__, _handler(call, view), methods=[method])
+            return view
+
+        return declare
+
+
+def declared_call() -> Call | None:
+    """The declaration of the call at hand; None for addresses that have none."""
+    handler = current_app.view_functions.get(request.endpoint or "")
+    return getattr(handler, "call", None)
+
+
+def _handler(call: Call, view: Callable[..., Any]) -> Callable[..., Response]:
+    @functools.wraps(view)
+    def handle(**path: Any) -> Response:
+        given = path | _read(call)
+        if call.access is Access.USER:
+            given["caller"] = g.caller
+        elif call.access is not Access.PUBLIC:
+            given["member"] = _enter(call, given)
+        return _write(call, view(**given))
+
+    handle.call = call  # type: ignore[attr-defined]
+    return handle
+
+
+def _read(call: Call) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if call.query:
+        given["query"] = read_query(call.query)
+    if call.body:
+        given["body"] = read_body(call.body, house().settings.max_body_bytes)
+    return given
+
+
+def _enter(call: Call, given: dict[str, Any]) -> people.Member:
+    asked = given.get("body") or given.get("query")
+    writes = call.access is Access.WRITE
+    member = people.enter(house(), g.caller, getattr(asked, "pipeline", None) if writes else None)
+    g.tenant_id = member.tenant_id
+    if writes:
+        people.require_writer(member)
+    return member
+
+
+def _write(call: Call, answer: Any) -> Response:
+    if isinstance(answer, Response):
+        return answer
+    reply = answer if isinstance(answer, Reply) else Reply(answer)
+    status = reply.status or call.status
+    return Response(reply.value.model_dump_json(by_alias=True), status, reply.headers, mimetype=JSON)
+
+
+def _paragraphs(text: str | None) -> str:
+    """A docstring as prose: lines of a paragraph joined."""
+    blocks = (text or "").strip().split("\n\n")
+    return "\n\n".join(" ".join(block.split()) for block in blocks)

@@ -1,0 +1,166 @@
+"""Documents: upload, list, look at."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from api.aside import aside
+from api.codes import refuse
+from api.contract import Access, Reply, Room
+from api.house import House, house
+from api.incoming import parse_json, read_form
+from api.jobs_state import find_job
+from api.models.documents import (
+    Document,
+    Documents,
+    DocumentsPage,
+    UploadedDocument,
+    UploadForm,
+    UploadQuery,
+)
+from api.paging import cut, read_cursor
+from api.paths import document_path
+from api.people import Member
+from api.reading import read, read_one
+from api.rows import show_document
+from api.uploads import Upload, receive
+from tasks import ledger
+from tasks.db import Row
+from tasks.documents.kinds import Kind, sniff
+from tasks.storage import LocalStorage
+
+documents = Room("documents", "Files that writers upload. Their bytes never change: a new version is a new document.")
+
+_UNREADABLE = (
+    "empty_file", "unsupported_type", "type_mismatch", "not_text", "encrypted_file", "corrupt_file", "zip_bomb",
+    "too_large",
+)  # fmt: skip
+
+
+@documents.call(
+    "POST",
+    "/documents",
+    "Upload a document",
+    access=Access.WRITE,
+    query=UploadQuery,
+    form=UploadForm,
+    gives=UploadedDocument,
+    status=201,
+    gives_headers={"Location": "Path of the document."},
+    errors=(
+        "file_missing", "one_file_only", "multipart_broken", "file_too_large", "body_too_large", *_UNREADABLE,
+        "json_broken", "unknown_pipeline", "params_invalid", "document_not_accepted", "pipeline_changed",
+        "storage_full", "storage_unavailable",
+    ),
+)  # fmt: skip
+def upload_document(member: Member, query: UploadQuery) -> Reply:
+    """Send a file as multipart/form-data, in the field `file`. It is hashed and sniffed on its way in: what it is, is
+    told by its content, and its name must fit.
+
+    With `pipeline` the document and its first job are made together or not at all. A refused or broken upload leaves
+    nothing behind.
+    """
+    desk = house()
+    with receive(desk.staging, desk.settings.max_upload_bytes) as upload:
+        form = read_form(UploadForm, upload.fields | {"file": None})
+        params = _params(member, form)
+        kind = aside(sniff, upload.head(), upload.filename, path=upload.path)
+        title = form.title or PurePath(upload.filename).stem or upload.filename
+        row, job_id = _store(desk, member, upload, _describe(member, upload, kind, title), params)
+    document = show_document(row)
+    job = find_job(desk, member, job_id) if job_id else None
+    answer = UploadedDocument(**document.model_dump(), job=job)
+    return Reply(answer, headers={"Location": document_path(document.id)})
+
+
+@documents.call(
+    "GET",
+    "/documents",
+    "List documents",
+    access=Access.READ,
+    query=DocumentsPage,
+    gives=Documents,
+    errors=("cursor_invalid",),
+)
+def list_documents(member: Member, query: DocumentsPage) -> Documents:
+    """The tenant's documents, newest first."""
+    page = {"before": read_cursor(query.cursor), "most": query.limit + 1}
+    rows = read(house(), member.caller, "api_documents", tenant_id=member.tenant_id, **page)
+    rows, cursor = cut(rows, query.limit)
+    return Documents(documents=[show_document(row) for row in rows], next_cursor=cursor)
+
+
+@documents.call(
+    "GET",
+    "/documents/<uuid:document_id>",
+    "Look at a document",
+    access=Access.READ,
+    gives=Document,
+    errors=("document_not_found",),
+)
+def look_at_document(member: Member, document_id: UUID) -> Document:
+    """What is known about one document."""
+    asked = {"document_id": document_id, "tenant_id": member.tenant_id}
+    row = read_one(house(), member.caller, "api_document", **asked)
+    if row is None:
+        raise refuse("document_not_found", "There is no such document.")
+    return show_document(row)
+
+
+def _params(member: Member, form: UploadForm) -> dict[str, Any]:
+    """The parameters for the pipeline that is to be started, checked before anything is stored."""
+    params = parse_json(form.params) if form.params else {}
+    if not isinstance(params, dict):
+        raise refuse("params_invalid", "The field `params` must hold a JSON object.", problems=[])
+    if member.graph is not None:
+        return member.graph.check(params)
+    if params:
+        raise refuse("params_invalid", "`params` belong to a pipeline, and none is named in the query.", problems=[])
+    return {}
+
+
+def _describe(member: Member, upload: Upload, kind: Kind, title: str) -> dict[str, Any]:
+    return {
+        "id": ledger.new_id(),
+        "tenant_id": member.tenant_id,
+        "user_id": member.user_id,
+        "title": title,
+        "filename": upload.filename,
+        "kind": kind.name,
+        "media_type": kind.media_type,
+        "bytes": upload.size,
+        "sha256": upload.sha256,
+    }
+
+
+def _store(
+    desk: House, member: Member, upload: Upload, document: dict[str, Any], params: dict[str, Any]
+) -> tuple[Row, UUID | None]:
+    """Rows and bytes, or neither. Nobody can see the rows before their bytes are whole.
+
+    On a disk of our own: rows first, bytes second, commit last, so that whatever fails on the way leaves nothing. A
+    store behind a network may take minutes, too long to hold a transaction open: there the bytes go first, and when the
+    rows are then refused, whole bytes stay behind that no row names, until the same file is uploaded again.
+    """
+    bytes_of = (member.tenant_id, upload.sha256, upload.path)
+    on_disk = isinstance(desk.storage, LocalStorage)
+    if not on_disk:
+        desk.storage.put(*bytes_of)
+    with desk.pool.connection() as connection, connection.transaction():
+        row = ledger.add_document(connection, document)
+        job_id = None
+        if member.graph is not None:
+            submission = ledger.Submission(
+                tenant_id=member.tenant_id,
+                user_id=member.user_id,
+                pipeline=member.graph.name,
+                graph=member.graph.digest,
+                document_id=document["id"],
+                params=params,
+            )
+            job_id = ledger.submit(connection, submission).job_id
+        if on_disk:
+            aside(desk.storage.put, *bytes_of)
+    return row, job_id

@@ -1,0 +1,60 @@
+"""What one API process has in hand. Made once by the factory; views ask `house()` for it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from flask import Flask, current_app
+
+from api.graphs import Graphs
+from api.live import Hub
+from api.tokens import Verifier
+from tasks.db import Pool
+from tasks.settings import Settings
+from tasks.storage import Storage
+
+# An upload that was not written to for this long belongs to a process that is gone.
+_ABANDONED_S = 3600
+
+
+@dataclass
+class House:
+    """Settings, connections, storage, the one who checks tokens, and the hub that says when a job has moved."""
+
+    settings: Settings
+    pool: Pool
+    storage: Storage
+    tokens: Verifier
+    live: Hub
+    staging: Path
+    graphs: Graphs = field(default_factory=Graphs)
+    schema_current: bool = False
+
+    def open(self) -> None:
+        """Make room for uploads, and clear away what a killed process left there."""
+        self.staging.mkdir(parents=True, exist_ok=True)
+        for left in self.staging.glob("upload-*"):
+            if left.stat().st_mtime < time.time() - _ABANDONED_S:
+                left.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """End streams and long polls, then the connections."""
+        self.live.close()
+        self.pool.close()
+
+    def install(self, app: Flask) -> None:
+        """Make `house()` find this house in requests of the app."""
+        app.extensions["ledgerline"] = self
+
+
+def house() -> House:
+    """The house of the request at hand."""
+    return house_of(current_app)
+
+
+def house_of(app: Flask) -> House:
+    """The house of an app."""
+    return cast(House, app.extensions["ledgerline"])

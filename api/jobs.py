@@ -1,0 +1,154 @@
+"""Jobs: start, list, look at, cancel, retry."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from flask import Response, g, request
+
+from api.contract import Access, Reply, Room
+from api.house import house
+from api.incoming import read_idempotency_key
+from api.jobs_state import await_change, find_job, see_job
+from api.models.jobs import Cancellation, Job, JobQuery, Jobs, JobsPage, NewJob
+from api.paging import cut, read_cursor
+from api.paths import job_path
+from api.people import Member
+from api.reading import read
+from api.rows import show_summary
+from tasks import ledger
+
+jobs = Room("jobs", "One run of one pipeline each. They go on whoever watches; nothing depends on the client staying.")
+
+_ETAG = {"ETag": "Changes whenever anything in the answer changes."}
+
+
+@jobs.call(
+    "POST",
+    "/jobs",
+    "Start a job",
+    access=Access.WRITE,
+    body=NewJob,
+    gives=Job,
+    status=202,
+    takes_headers={"Idempotency-Key": "Same key and same body: the same job. Same key and another body: refused."},
+    gives_headers={
+        "Location": "Path of the job.",
+        "Idempotent-Replayed": "`true` when an equal request made this job before.",
+    },
+    errors=(
+        "unknown_pipeline", "params_invalid", "document_required", "document_not_found", "document_not_accepted",
+        "idempotency_key_invalid", "idempotency_key_reused", "pipeline_changed", "try_again",
+    ),
+)  # fmt: skip
+def submit_job(member: Member, body: NewJob) -> Reply:
+    """Answers at once; the work is done in the background. Ten clicks make one job: without an Idempotency-Key, an
+    equal request finds the job that is live or completed already, unless `fresh` is set.
+
+    Takes exactly three round trips to the database: who is it and which pipeline is current; submit; look at the job.
+    """
+    desk = house()
+    assert member.graph is not None
+    submission = ledger.Submission(
+        tenant_id=member.tenant_id,
+        user_id=member.user_id,
+        pipeline=member.graph.name,
+        graph=member.graph.digest,
+        document_id=body.document_id,
+        params=member.graph.check(body.params),
+        idempotency_key=read_idempotency_key(),
+        fresh=body.fresh,
+    )
+    with desk.pool.connection() as connection:
+        submitted = ledger.submit(connection, submission)
+    g.job_id = submitted.job_id
+    headers = {"Location": job_path(submitted.job_id)}
+    if not submitted.created:
+        headers["Idempotent-Replayed"] = "true"
+    return Reply(find_job(desk, member, submitted.job_id), headers=headers)
+
+
+@jobs.call("GET", "/jobs", "List jobs", access=Access.READ, query=JobsPage, gives=Jobs, errors=("cursor_invalid",))
+def list_jobs(member: Member, query: JobsPage) -> Jobs:
+    """The tenant's jobs, newest first, all or those of one status, pipeline or document."""
+    rows = read(
+        house(),
+        member.caller,
+        "api_jobs",
+        tenant_id=member.tenant_id,
+        before=read_cursor(query.cursor),
+        status=query.status,
+        pipeline=query.pipeline,
+        document_id=query.document_id,
+        most=query.limit + 1,
+    )
+    rows, cursor = cut(rows, query.limit)
+    return Jobs(jobs=[show_summary(row) for row in rows], next_cursor=cursor)
+
+
+@jobs.call(
+    "GET",
+    "/jobs/<uuid:job_id>",
+    "Look at a job",
+    access=Access.READ,
+    query=JobQuery,
+    gives=Job,
+    takes_headers={"If-None-Match": "The ETag of what you have."},
+    gives_headers=_ETAG,
+    also={304: "Nothing has changed since the ETag in If-None-Match."},
+    errors=("job_not_found",),
+)
+def look_at_job(member: Member, job_id: UUID, query: JobQuery) -> Response:
+    """Polling that cannot hang: `terminal` is decided here from status alone, `poll_after_ms` says when to ask again,
+    and a job that looks stale is repaired before it is returned.
+
+    With `wait`, the answer comes when the job differs from the ETag in If-None-Match (without one: when anything
+    changes), or when the time is over. A job that is over is answered at once.
+    """
+    desk = house()
+    known = request.if_none_match
+    wait_s = min(query.wait, desk.settings.max_wait_s)
+    if wait_s:
+        is_known = known.contains_weak if known else None
+        sight = await_change(desk, member, job_id, is_known, wait_s)
+    else:
+        sight = see_job(desk, member, job_id)
+    same = bool(known) and known.contains_weak(sight.etag)
+    response = Response(status=304) if same else Response(sight.json, mimetype="application/json")
+    response.set_etag(sight.etag)
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+@jobs.call(
+    "POST",
+    "/jobs/<uuid:job_id>/cancel",
+    "Cancel a job",
+    access=Access.WRITE,
+    body=Cancellation,
+    gives=Job,
+    errors=("job_not_found", "job_is_over"),
+)
+def cancel_job(member: Member, job_id: UUID, body: Cancellation) -> Job:
+    """A queued job stops at once, a running one within seconds; nothing of it is written after this answer."""
+    desk = house()
+    with desk.pool.connection() as connection:
+        ledger.cancel(connection, job_id, member.tenant_id, member.user_id, body.reason)
+    return find_job(desk, member, job_id)
+
+
+@jobs.call(
+    "POST",
+    "/jobs/<uuid:job_id>/retry",
+    "Retry a failed job",
+    access=Access.WRITE,
+    gives=Job,
+    status=202,
+    errors=("job_not_found", "job_did_not_fail", "newer_job_exists"),
+)
+def retry_job(member: Member, job_id: UUID) -> Job:
+    """The same job goes on from the step that failed; what was done stays done."""
+    desk = house()
+    with desk.pool.connection() as connection:
+        ledger.retry(connection, job_id, member.tenant_id, member.user_id)
+    return find_job(desk, member, job_id)

@@ -1,0 +1,86 @@
+"""The state of a job as a client may rely on it: repaired when it looked stale, tagged, and waited for."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from api.codes import refuse
+from api.house import House
+from api.models.jobs import Job
+from api.people import Member
+from api.reading import read_one
+from api.rows import is_terminal, show_job
+from tasks import ledger
+from tasks.db import Row
+from tasks.errors import Refused
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A job as it was seen: the model, its JSON and the tag of that."""
+
+    job: Job
+    json: str
+    etag: str
+
+
+def find_job(desk: House, member: Member, job_id: UUID) -> Job:
+    """The job as the member may see it. Raises Refused `job_not_found`.
+
+    One that was silent for as long as a worker may be is looked at by the ledger's reconcile first, so nobody is told
+    that something runs which died.
+    """
+    row = _read(desk, member, job_id)
+    if not is_terminal(row["status"]) and row["silent_s"] > desk.settings.lease_s:
+        with desk.pool.connection() as connection:
+            repairs = ledger.reconcile(connection, desk.settings, job_id)
+        row = _read(desk, member, job_id) if repairs else row
+    return show_job(row)
+
+
+def see_job(desk: House, member: Member, job_id: UUID) -> Sight:
+    """The job with its tag: a digest of all that is said about it. Raises Refused `job_not_found`."""
+    job = find_job(desk, member, job_id)
+    text = job.model_dump_json()
+    return Sight(job, text, hashlib.sha256(text.encode()).hexdigest()[:32])
+
+
+def await_change(
+    desk: House, member: Member, job_id: UUID, is_known: Callable[[str], bool] | None, most_s: float
+) -> Sight:
+    """Look until the job differs from what is known, or `most_s` seconds are over.
+
+    `is_known` tells whether the client has a tag already; without it, what we see first is taken for known. A job that
+    is over is answered at once: it will not change.
+    """
+    deadline = time.monotonic() + most_s
+    with desk.live.follow(job_id) as follower:
+        while True:
+            follower.arm()
+            sight = see_job(desk, member, job_id)
+            known = is_known or _same_as(sight.etag)
+            is_known = known
+            left = deadline - time.monotonic()
+            if not known(sight.etag) or sight.job.terminal or left <= 0 or desk.live.closed:
+                return sight
+            follower.wait(left)
+
+
+def job_not_found() -> Refused:
+    """The refusal for a job that is not there, or is another tenant's."""
+    return refuse("job_not_found", "There is no such job.")
+
+
+def _same_as(etag: str) -> Callable[[str], bool]:
+    return lambda other: other == etag
+
+
+def _read(desk: House, member: Member, job_id: UUID) -> Row:
+    row = read_one(desk, member.caller, "api_job", job_id=job_id, tenant_id=member.tenant_id)
+    if row is None:
+        raise job_not_found()
+    return row

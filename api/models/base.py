@@ -1,0 +1,45 @@
+"""What all models share, and the envelope every error comes in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Answer(BaseModel):
+    """Something we send."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Request(BaseModel):
+    """Something we are sent: fields we do not know are refused, so that a slip of the pen is noticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class Page(Request):
+    """Which page of a list."""
+
+    limit: int = Field(50, ge=1, le=200, description="Most rows of this page.")
+    cursor: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
+
+
+class ErrorBody(Answer):
+    """What went wrong."""
+
+    code: str = Field(description="Stable; made for programs.")
+    message: str = Field(description="A sentence for the person in front of the screen.")
+    details: dict[str, Any] = Field(description="Facts that go with the code; may be empty.")
+
+
+class Error(Answer):
+    """Every error, whatever its cause, comes in this envelope. `X-Request-Id` in the headers finds it in our log."""
+
+    error: ErrorBody
+
+
+def example(**values: Any) -> ConfigDict:
+    """The model's settings with an example for the documents."""
+    return ConfigDict(json_schema_extra={"examples": [values]})

@@ -1,0 +1,22 @@
+"""Addresses, as answers link to them. Without host: a client knows which one it asked."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+PREFIX = "/api/v1"
+
+
+def document_path(document_id: UUID) -> str:
+    """Of a document."""
+    return f"{PREFIX}/documents/{document_id}"
+
+
+def job_path(job_id: UUID, part: str = "") -> str:
+    """Of a job, or of a part of it."""
+    return f"{PREFIX}/jobs/{job_id}" + (f"/{part}" if part else "")
+
+
+def artifact_path(artifact_id: UUID) -> str:
+    """Of an artifact."""
+    return f"{PREFIX}/artifacts/{artifact_id}"

@@ -1,0 +1,112 @@
+"""Rows of the ledger as the models that go out. All that the server decides for a client is decided here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.models.artifacts import Artifact, ArtifactLinks
+from api.models.documents import Document, DocumentLinks
+from api.models.jobs import TERMINAL, Event, Job, JobError, JobLinks, JobSummary, Progress, Step, StepStatus, WaitingFor
+from api.paths import PREFIX, artifact_path, document_path, job_path
+from tasks.db import Row
+
+_POLL_MS = {"queued": 1_000, "running": 1_000, "awaiting_review": 30_000}
+_POLL_SLOWLY_MS = 5_000
+_LONG_QUEUE = 20
+
+
+def show_document(row: Row) -> Document:
+    """A row of documents."""
+    path = document_path(row["id"])
+    return Document(**row, links=DocumentLinks(self=path, jobs=f"{PREFIX}/jobs?document_id={row['id']}"))
+
+
+def show_summary(row: Row) -> JobSummary:
+    """A row of jobs."""
+    return JobSummary(**_summary(row))
+
+
+def show_job(row: Row) -> Job:
+    """A row of `api_job`."""
+    waiting = WaitingFor(**row["waiting_for"]) if row["waiting_for"] else None
+    return Job(
+        **_summary(row),
+        params=row["params"],
+        fresh=row["fresh"],
+        steps=[show_step(step) for step in row["steps"]],
+        waiting_for=waiting,
+        poll_after_ms=_poll_after_ms(row["status"], waiting),
+        last_seq=row["last_seq"],
+    )
+
+
+def show_step(counted: dict[str, Any]) -> Step:
+    """One step's counts."""
+    return Step(**{name: counted[name] for name in Step.model_fields if name != "status"}, status=_step_status(counted))
+
+
+def show_event(row: Row) -> Event:
+    """A row of job_events."""
+    return Event(**{name: row[name] for name in Event.model_fields})
+
+
+def show_artifact(row: Row) -> Artifact:
+    """A row of artifacts."""
+    return Artifact(**row, links=ArtifactLinks(self=artifact_path(row["id"])))
+
+
+def is_terminal(status: str) -> bool:
+    """Whether a job of that status is over: told by status alone."""
+    return status in TERMINAL
+
+
+def _summary(row: Row) -> dict[str, Any]:
+    terminal = is_terminal(row["status"])
+    return row | {
+        "active": not terminal,
+        "terminal": terminal,
+        "progress": Progress(
+            current=row["progress_current"],
+            total=row["progress_total"],
+            percent=row["percent"],
+            message=row["progress_message"],
+        ),
+        "error": JobError(code=row["error_code"], message=row["error_message"]) if row["error_code"] else None,
+        "links": _links(row, terminal),
+    }
+
+
+def _links(row: Row, terminal: bool) -> JobLinks:
+    job_id = row["id"]
+    return JobLinks(
+        self=job_path(job_id),
+        events=job_path(job_id, "events"),
+        stream=job_path(job_id, "stream"),
+        artifacts=job_path(job_id, "artifacts"),
+        cancel=None if terminal else job_path(job_id, "cancel"),
+        retry=job_path(job_id, "retry") if row["status"] == "failed" else None,
+        document=document_path(row["document_id"]) if row["document_id"] else None,
+    )
+
+
+def _step_status(counted: dict[str, Any]) -> StepStatus:
+    """One word for many step runs: what is most worth knowing about them."""
+    if counted["finished"]:
+        return "completed"
+    if counted["failed"]:
+        return "failed"
+    if counted["running"]:
+        return "running"
+    if counted["retrying"]:
+        return "retrying"
+    if counted["cancelled"]:
+        return "cancelled"
+    if counted["queued"]:
+        return "queued"
+    return "pending"
+
+
+def _poll_after_ms(status: str, waiting: WaitingFor | None) -> int | None:
+    if waiting is not None and (waiting.reason == "no_worker" or (waiting.ahead or 0) > _LONG_QUEUE):
+        return _POLL_SLOWLY_MS
+    return _POLL_MS.get(status)

@@ -1,0 +1,133 @@
+"""Access tokens of Supabase Auth: who is it, or a refusal. A token is never logged or echoed.
+
+Either HS256 with the project's secret, or ES256 and RS256 with the keys that the project publishes: never both, and
+the key decides the algorithm, not the token. `user_metadata` is the user's to edit, so it is left behind here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import jwt
+from jwt import PyJWK
+
+from api.codes import refuse
+from api.keys import PublishedKeys
+from tasks.errors import Refused
+from tasks.settings import Settings, SettingsInvalid
+
+AUDIENCE = "authenticated"
+ROLE = "authenticated"
+_REQUIRED = ["exp", "iat", "sub", "aud", "iss"]
+# What row-level security may ask for. Nothing the user can write is among it.
+_KEPT = ("iss", "sub", "aud", "exp", "role", "email", "phone", "app_metadata", "session_id", "aal")
+_SHORTEST_SECRET = 32
+_LONGEST_TOKEN = 16_384
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A signed-in user. `claims` go to Postgres; `expires_at` is in seconds since 1970."""
+
+    user_id: UUID
+    email: str | None
+    expires_at: int
+    claims: dict[str, Any]
+
+
+class Verifier:
+    """Checks tokens as the settings say. Raises SettingsInvalid when they do not say how."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._issuer = _issuer(settings)
+        self._leeway_s = settings.jwt_leeway_s
+        self._secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
+        self._keys = PublishedKeys(settings.jwks_url) if settings.jwks_url else None
+        self._algorithms = ["HS256"] if self._secret else ["ES256", "RS256"]
+        _check(self._secret, self._keys)
+
+    def verify(self, authorization: str | None) -> Caller:
+        """The user an `Authorization` header speaks for. Raises Refused (401, 403); Unavailable without keys."""
+        claims = self._decode(_bearer(authorization))
+        if claims.get("is_anonymous"):
+            raise refuse("anonymous_refused", "Please sign in first: anonymous users have no access here.")
+        if claims.get("role") != ROLE:
+            raise invalid()
+        return Caller(
+            user_id=_uuid(claims["sub"]),
+            email=claims.get("email") or None,
+            expires_at=int(claims["exp"]) + self._leeway_s,
+            claims={name: claims[name] for name in _KEPT if name in claims},
+        )
+
+    def _decode(self, token: str) -> dict[str, Any]:
+        try:
+            return jwt.decode(
+                token,
+                self._key(token),
+                algorithms=self._algorithms,
+                audience=AUDIENCE,
+                issuer=self._issuer,
+                leeway=self._leeway_s,
+                options={"require": _REQUIRED, "enforce_minimum_key_length": True},
+            )
+        except jwt.ExpiredSignatureError:
+            raise _refused("token_expired", "Your session has expired. Please sign in again.") from None
+        # Numbers beyond all dates (OverflowError) and keys of the wrong kind (TypeError) are no tokens of ours either.
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
+            raise invalid() from None
+
+    def _key(self, token: str) -> str | PyJWK:
+        if self._keys is None:
+            assert self._secret is not None
+            return self._secret
+        key = self._keys.find(str(jwt.get_unverified_header(token).get("kid")))
+        if key is None:
+            raise invalid()
+        return key
+
+
+def invalid() -> Refused:
+    """The one refusal for every token that is not good: an attacker learns nothing from it."""
+    return _refused("token_invalid", "Your session is not valid here. Please sign in again.")
+
+
+def _refused(code: str, message: str) -> Refused:
+    error = refuse(code, message)
+    error.headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+    return error
+
+
+def _bearer(authorization: str | None) -> str:
+    scheme, _, token = (authorization or "").strip().partition(" ")
+    if not authorization or scheme.lower() != "bearer":
+        error = refuse("token_missing", "Please sign in: send your access token in the Authorization header.")
+        error.headers = {"WWW-Authenticate": "Bearer"}
+        raise error
+    if not token.strip() or len(token) > _LONGEST_TOKEN:
+        raise invalid()
+    return token.strip()
+
+
+def _uuid(subject: object) -> UUID:
+    try:
+        return UUID(str(subject))
+    except ValueError:
+        raise invalid() from None
+
+
+def _issuer(settings: Settings) -> str:
+    if settings.jwt_issuer:
+        return settings.jwt_issuer
+    if settings.supabase_url:
+        return f"{settings.supabase_url.rstrip('/')}/auth/v1"
+    raise SettingsInvalid("JWT_ISSUER or SUPABASE_URL must be set: tokens of others would be accepted without it")
+
+
+def _check(secret: str | None, keys: PublishedKeys | None) -> None:
+    if not secret and keys is None:
+        raise SettingsInvalid("JWKS_URL or JWT_SECRET must be set, to check who calls")
+    if secret and len(secret.encode()) < _SHORTEST_SECRET:
+        raise SettingsInvalid(f"JWT_SECRET must have at least {_SHORTEST_SECRET} bytes")

@@ -1,0 +1,114 @@
+-- What the front door asks. All but api_enter and those from api_ping on run as the caller, under row-level security.
+
+-- name: api_enter
+-- The caller's tenants and roles; beside each the pipeline asked for, with its schema unless the caller of this knows it.
+select m.tenant_id, t.name, m.role, g.digest as graph,
+  case when g.digest is distinct from %(known)s::text then g.params_schema end as params_schema
+from public.members m
+join public.tenants t on t.id = m.tenant_id
+left join public.pipelines p on p.name = %(pipeline)s::text and p.retired_at is null
+left join public.pipeline_graphs g on g.digest = p.graph
+where m.user_id = %(user_id)s
+order by t.name, m.tenant_id
+limit 500
+
+-- name: api_documents
+-- A page of a tenant's documents, newest first.
+select d.id, d.title, d.filename, d.kind, d.media_type, d.bytes, d.sha256, d.status, d.uploaded_by, d.created_at
+from public.documents d
+where d.tenant_id = %(tenant_id)s and (%(before)s::uuid is null or d.id < %(before)s::uuid)
+order by d.id desc limit %(most)s
+
+-- name: api_document
+-- One document.
+select d.id, d.title, d.filename, d.kind, d.media_type, d.bytes, d.sha256, d.status, d.uploaded_by, d.created_at
+from public.documents d
+where d.id = %(document_id)s and d.tenant_id = %(tenant_id)s
+
+-- name: api_jobs
+-- A page of a tenant's jobs, newest first.
+select j.id, j.pipeline, j.document_id, j.created_by, j.status, j.stage, j.percent, j.progress_current,
+  j.progress_total, j.progress_message, j.error_code, j.error_message, j.created_at, j.started_at, j.finished_at
+from public.jobs j
+where j.tenant_id = %(tenant_id)s
+  and (%(before)s::uuid is null or j.id < %(before)s::uuid)
+  and (%(status)s::text is null or j.status = %(status)s::text)
+  and (%(pipeline)s::text is null or j.pipeline = %(pipeline)s::text)
+  and (%(document_id)s::uuid is null or j.document_id = %(document_id)s::uuid)
+order by j.id desc limit %(most)s
+
+-- name: api_job
+-- One job with its steps counted and what it waits for. `silent_s`: how long nothing was written about it.
+select j.id, j.pipeline, j.document_id, j.created_by, j.status, j.stage, j.percent, j.progress_current,
+  j.progress_total, j.progress_message, j.error_code, j.error_message, j.created_at, j.started_at, j.finished_at,
+  j.params, j.fresh, j.last_seq, extract(epoch from clock_timestamp() - j.updated_at)::float8 as silent_s,
+  case when j.finished_at is null then access.waiting_for(j.id) end as waiting_for, steps.counted as steps
+from public.jobs j
+cross join lateral (
+  select jsonb_agg(jsonb_build_object(
+    'name', p.name, 'stage', p.stage, 'mapped', p.map is not null, 'total', t.total,
+    'finished', t.finished_at is not null, 'pending', c.pending, 'queued', c.queued, 'running', c.running,
+    'retrying', c.retrying, 'completed', coalesce(t.completed, 0), 'failed', c.failed, 'cancelled', c.cancelled)
+    order by p.position) as counted
+  from public.pipeline_steps p
+  left join public.job_step_totals t on t.job_id = j.id and t.step = p.name
+  cross join lateral (
+    select
+      count(*) filter (where s.status = 'pending') as pending, count(*) filter (where s.status = 'queued') as queued,
+      count(*) filter (where s.status = 'running') as running, count(*) filter (where s.status = 'retrying') as retrying,
+      count(*) filter (where s.status = 'failed') as failed, count(*) filter (where s.status = 'cancelled') as cancelled
+    from public.job_steps s where s.job_id = j.id and s.step = p.name) c
+  where p.graph = j.graph) steps
+where j.id = %(job_id)s and j.tenant_id = %(tenant_id)s
+
+-- name: api_events
+-- A job's state and the events after a number, in one snapshot; a row without a seq when there are none.
+select j.status as job_status, j.last_seq, e.seq, e.at, e.kind, e.stage, e.step, e.item, e.attempt, e.actor, e.message,
+  e.data
+from public.jobs j
+left join lateral (
+  select * from public.job_events v where v.job_id = j.id and v.seq > %(after)s order by v.seq limit %(most)s) e on true
+where j.id = %(job_id)s and j.tenant_id = %(tenant_id)s
+order by e.seq
+
+-- name: api_artifacts
+-- A page of a job's artifacts, oldest first; a row without an id when there are none.
+select j.id as job_id, a.id, a.step, a.item, a.name, a.media_type, a.bytes, a.sha256, a.created_at
+from public.jobs j
+left join lateral (
+  select * from public.artifacts f
+  where f.job_id = j.id and (%(after)s::uuid is null or f.id > %(after)s::uuid)
+  order by f.id limit %(most)s) a on true
+where j.id = %(job_id)s and j.tenant_id = %(tenant_id)s
+order by a.id
+
+-- name: api_artifact
+-- One artifact, with what its link needs.
+select a.id, a.tenant_id, a.name, a.media_type, a.bytes, a.sha256
+from public.artifacts a
+where a.id = %(artifact_id)s and a.tenant_id = %(tenant_id)s
+
+-- name: api_ping
+-- Does the database answer?
+select 1 as answer
+
+-- name: api_readiness
+-- The queues that published pipelines use, those a live worker serves, and how long ago the ledger was swept.
+select
+  array(select distinct s.queue from public.pipelines p join public.pipeline_steps s on s.graph = p.graph
+        where p.retired_at is null order by 1) as used,
+  array(select distinct q from ops.workers w, unnest(w.queues) q
+        where not w.stopping and w.heartbeat_at > ledger.now() - make_interval(secs => %(lease_s)s) order by 1) as served,
+  (select extract(epoch from ledger.now() - c.ran_at)::float8 from ops.chores c where c.name = 'sweep') as swept_ago_s
+
+-- name: api_listen
+-- Hear every job that moves.
+listen ledgerline_events
+
+-- name: api_listen_echo
+-- Hear our own calls, which prove that listening works.
+listen ledgerline_echo
+
+-- name: api_call_echo
+-- Call out, to be heard by ourselves.
+select pg_notify('ledgerline_echo', %(token)s)
