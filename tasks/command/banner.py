@@ -5,19 +5,23 @@ from __future__ import annotations
 from rich.panel import Panel
 from rich.table import Table
 
-from tasks.command.console import console, nearby, program_name
+from tasks.command.console import console, nearby, program_name, say
 from tasks.command.state import DEFAULT, StateFolder
 
 
 def print_banner(state: StateFolder, url: str, *, has_key: bool) -> None:
     """Print it: in a frame where somebody looks, as plain lines where not."""
+    out, facts = console(), _facts(state, url, has_key=has_key)
+    if not out.is_terminal:
+        for label, text in facts:
+            say(label.lower(), text)
+        return
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    for label, text in _facts(state, url, has_key=has_key):
+    for label, text in facts:
         grid.add_row(label, text)
-    out = console()
-    out.print(Panel(grid, title="Ledgerline runs", border_style="green", expand=False) if out.is_terminal else grid)
+    out.print(Panel(grid, title="Ledgerline runs", border_style="green", expand=False))
 
 
 def _facts(state: StateFolder, url: str, *, has_key: bool) -> list[tuple[str, str]]:
@@ -25,7 +29,7 @@ def _facts(state: StateFolder, url: str, *, has_key: bool) -> list[tuple[str, st
     key = f"{nearby(state.key)}  (send it as: Authorization: Bearer …)" if has_key else "yours: set LEDGERLINE_TOKEN"
     return [
         ("API", f"{url}/api/v1"),
-        ("Its pages", f"{url}/api/v1/docs"),
+        ("Docs", f"{url}/api/v1/docs"),
         ("Key", key),
         ("State", nearby(state.path)),
         ("Logs", nearby(state.logs)),

@@ -176,6 +176,8 @@ def _check(response: httpx.Response) -> None:
         code, message, details = str(error["code"]), str(error["message"]), error.get("details")
     except (ValueError, KeyError, TypeError):
         code, message, details = "unexpected_answer", f"The API answered with status {response.status_code}.", None
+    if response.status_code >= 500 and "X-Request-Id" in response.headers:
+        message = f"{message} (request {response.headers['X-Request-Id']})"
     kind: type[LedgerlineError] = Unavailable if response.status_code in (502, 503, 504) else Refused
     raise kind(code, message, details=details if isinstance(details, dict) else {}, status=response.status_code)
 

@@ -149,7 +149,7 @@ def _check_queues(settings: Settings, connection: Connection) -> Iterator[Findin
     rows = connection.execute(statement("doctor_queues"), arguments).fetchall()
     if not any(row["workers"] for row in rows):
         waiting = sum(row["waiting"] for row in rows)
-        yield Finding("bad", f"no worker is alive, and {waiting} step runs wait for one", "Start `ledgerline worker`.")
+        yield Finding("bad", f"no worker is alive; step runs waiting: {waiting}", "Start `ledgerline worker`.")
         return
     for row in rows:
         workers = f"{row['workers']} worker{'' if row['workers'] == 1 else 's'}"

@@ -127,8 +127,11 @@ class Household:
         began, first = time.monotonic(), not self._state.postgres.exists()
         with EmbeddedPostgres(self._state.postgres) as postgres:
             say("postgres", f"ready{', made for the first time' if first else ''} ({_since(began)})")
-            yield postgres
-        say("postgres", "stopped")
+            try:
+                yield postgres
+            finally:
+                postgres.stop()
+                say("postgres", "stopped")
 
     def _complete(self, postgres: EmbeddedPostgres | None, door: socket.socket) -> Completed:
         database = {"DATABASE_URL": postgres.url} if postgres else {}
