@@ -330,4 +330,6 @@ union all
   where q.task_name = 'run_step' and q.status = 'doing' and s.status <> 'running';
 
 revoke all on all tables in schema ops from anon, authenticated, public;
+revoke all on all sequences in schema ops from anon, authenticated, public;
 revoke all on all functions in schema ledger from anon, authenticated, public;
+revoke all on all functions in schema access from anon, public;
