@@ -53,7 +53,7 @@ class Play:
     # What is there
 
     def all(self, query: LiteralString, *arguments: Any) -> list[Row]:
-        return self.connection.execute(query, arguments).fetchall()
+        return self.connection.execute(query, arguments or None).fetchall()
 
     def one(self, query: LiteralString, *arguments: Any) -> Any:
         """The only value of the only row."""
