@@ -100,6 +100,15 @@ def test_watch_says_by_its_exit_code_how_the_job_ended(
     assert "Traceback" not in out
 
 
+def test_a_watch_that_begins_while_the_database_is_away_waits_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    away = refuse(503, "database_unavailable", "Please try again.")
+    job = answer({"id": "j", "pipeline": "line", "document_id": None, "steps": []})
+    last = frame(1, "completed", "completed", percent=100)
+    with scripted_api(away, away, job, stream(last, END)) as api:
+        assert run(["watch", "j", "--url", api.url, "--token", "t"]) == 0
+    assert "completed" in capsys.readouterr().out
+
+
 def test_frames_are_read_as_the_standard_says() -> None:
     lines = [
         ": ping",

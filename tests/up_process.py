@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any
 
 import httpx
-from processes import descendants
+from processes import all_ended, descendants
 from tree import ROOT
 from waiting import until
 
@@ -109,7 +109,7 @@ def start_up(folder: Path, *options: str, ready: bool = True, **extra: str) -> I
             left = descendants(process.pid)
             process.kill()
             process.wait()
-            until(lambda: not [pid for pid in left if pid in descendants(1)])
+            until(lambda: all_ended(left))
 
 
 def command(folder: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:

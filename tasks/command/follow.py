@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from tasks.command.client import Client
 from tasks.command.events import Event
 from tasks.errors import Unavailable
 
+T = TypeVar("T")
+
 _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 5.0
+# A database that is being restarted is back by then.
+_BRIEF_PATIENCE_S = 30.0
 # An API that is being deployed or restarted is back by then.
 _PATIENCE_S = 300.0
 
@@ -39,5 +44,18 @@ def follow(client: Client, job_id: str, on_break: Callable[[str], None]) -> Iter
         if not broken_at:
             broken_at = time.monotonic()
             on_break("The connection was lost; waiting for the API.")
+        time.sleep(wait)
+        wait = min(wait * 2, _LONGEST_WAIT_S)
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Make a call again for a while when the API answers that it cannot answer now; then raise what it raises."""
+    deadline, wait = time.monotonic() + _BRIEF_PATIENCE_S, _FIRST_WAIT_S
+    while True:
+        try:
+            return call()
+        except Unavailable as error:
+            if error.code == "api_unreachable" or time.monotonic() > deadline:
+                raise
         time.sleep(wait)
         wait = min(wait * 2, _LONGEST_WAIT_S)

@@ -10,8 +10,8 @@ from tasks.command.access import Access, api_options
 from tasks.command.client import Client
 from tasks.command.console import console
 from tasks.command.display import Display, Standing, open_display
-from tasks.command.follow import follow
-from tasks.errors import Refused
+from tasks.command.follow import follow, patiently
+from tasks.errors import Refused, Unavailable
 
 Json = dict[str, Any]
 
@@ -28,7 +28,7 @@ def watch(job: str, access: Access) -> int:
     Ctrl-C stops watching; the job goes on. Exit code: 0 completed, 1 failed, 2 cancelled.
     """
     with access.open() as client:
-        return watch_job(client, client.job(job))
+        return watch_job(client, patiently(lambda: client.job(job)))
 
 
 def watch_job(client: Client, job: Json, name: str | None = None) -> int:
@@ -65,7 +65,7 @@ def name_of(client: Client, job: Json) -> str:
     """How a job is called on the screen: by its file, or by its id when there is none any more."""
     try:
         return str(client.document(job["document_id"])["filename"]) if job["document_id"] else f"job {job['id']}"
-    except Refused:
+    except (Refused, Unavailable):
         return f"job {job['id']}"
 
 
