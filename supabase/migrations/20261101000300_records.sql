@@ -87,9 +87,12 @@ begin
     (select h.weight from ops.shares h where h.tenant_id = of_tenant and h.queue = of_queue), 1)))::integer;
 end $$;
 
-create function ledger.tenant_paused(of_tenant uuid) returns boolean language plpgsql stable as $$
+-- Whoever holds step runs back because of a pause keeps the pause from ending until that is committed: ending it must
+-- find them.
+create function ledger.tenant_paused(of_tenant uuid) returns boolean language plpgsql volatile as $$
 begin
-  return exists (select from ops.pauses p where p.scope = 'tenant' and p.name = of_tenant::text);
+  perform from ops.pauses p where p.scope = 'tenant' and p.name = of_tenant::text for key share;
+  return found;
 end $$;
 
 -- Give step runs that are not moving a queue job each, in the order given, or hold them while their tenant is paused.

@@ -177,14 +177,16 @@ end $$;
 -- Time ----------------------------------------------------------------------------------------------
 
 -- Fail the jobs whose gate nobody decided in time. Returns how many.
-create function ledger.expire_gates() returns integer language plpgsql as $$
+create function ledger.expire_gates(only_job uuid default null) returns integer language plpgsql as $$
 declare
   review public.reviews;
   job public.jobs;
   expired integer := 0;
 begin
   for review in
-    select r.* from public.reviews r where r.status = 'open' and r.expires_at <= ledger.now() order by r.job_id limit 1000
+    select r.* from public.reviews r
+    where r.status = 'open' and r.expires_at <= ledger.now() and (only_job is null or r.job_id = only_job)
+    order by r.job_id limit 1000
   loop
     job := ledger.try_lock_job(review.job_id);
     continue when job.id is null or not exists (
@@ -199,7 +201,7 @@ begin
 end $$;
 
 -- Fail the jobs that were to be done by now. Returns how many.
-create function ledger.expire_jobs() returns integer language plpgsql as $$
+create function ledger.expire_jobs(only_job uuid default null) returns integer language plpgsql as $$
 declare
   late record;
   job public.jobs;
@@ -207,7 +209,9 @@ declare
 begin
   for late in
     select j.id from public.jobs j
-    where j.deadline_at <= ledger.now() and j.status in ('queued', 'running', 'awaiting_review') order by j.id limit 1000
+    where j.deadline_at <= ledger.now() and j.status in ('queued', 'running', 'awaiting_review')
+      and (only_job is null or j.id = only_job)
+    order by j.id limit 1000
   loop
     job := ledger.try_lock_job(late.id);
     continue when job.id is null or job.status not in ('queued', 'running', 'awaiting_review');
@@ -251,6 +255,8 @@ begin
       select s.id from public.job_steps s where s.tenant_id = of_name::uuid and s.status = 'held'
       order by s.queued_at, s.id for update), behind_own => true);
   else
+    -- What stood because of the pause gets its full time again before it counts as waiting for nobody.
+    insert into ops.pickups (queue, at) values (of_name, ledger.now()) on conflict (queue) do update set at = excluded.at;
     perform ledger.wake(of_name);
   end if;
   return was_paused;

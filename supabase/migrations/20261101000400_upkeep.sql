@@ -51,7 +51,7 @@ begin
   repairs := repairs + ledger.recover_lost(lease_s, max_losses, only_job);
   repairs := repairs + ledger.requeue_orphans(only_job);
   repairs := repairs + ledger.time_out_queued(queue_timeout_s, only_job);
-  repairs := repairs + ledger.expire_gates() + ledger.expire_jobs();
+  repairs := repairs + ledger.expire_gates(only_job) + ledger.expire_jobs(only_job);
   if only_job is null then
     repairs := repairs + ledger.withdraw_strays();
     delete from ops.workers w where w.heartbeat_at < ledger.now() - interval '1 day';
@@ -129,11 +129,13 @@ begin
   return repairs;
 end $$;
 
--- The queues from which nothing was picked up since a time.
+-- The queues from which nothing was picked up since a time, although it could have been.
 create function ledger.standing_queues(since timestamptz) returns text[] language sql stable as $$
   select array(
     select q from (select distinct p.queue as q from public.pipeline_steps p) known
-    where not exists (select from ops.pickups u where u.queue = known.q and u.at >= since))
+    where not exists (select from ops.pickups u where u.queue = known.q and u.at >= since)
+      and not exists (select from ops.pauses p where p.scope = 'queue' and p.name = known.q)
+      and not exists (select from ops.slowdowns d where d.queue = known.q and d.until >= since))
 $$;
 
 -- Jobs nobody came for: fail them, so that whoever waits is told. A long but moving backlog is left alone.
