@@ -66,6 +66,7 @@ CODES: dict[str, Code] = {
     "job_not_found": Code(404, "There is no such job in this tenant."),
     "job_is_over": Code(409, "The job has ended already; `details.status` says how."),
     "job_did_not_fail": Code(409, "Only a failed job can be retried; `details.status`."),
+    "document_quarantined": Code(409, "Workers died over this document; it is not worked on any more."),
     "newer_job_exists": Code(409, "An equal job was started after this one failed."),
     # Files
     "artifact_not_found": Code(404, "There is no such artifact in this tenant."),

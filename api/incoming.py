@@ -98,7 +98,8 @@ def _check(validate: Callable[[], Model]) -> Model:
 def _refuse(problems: list[dict[str, str]]) -> NoReturn:
     first = problems[0]
     place = f"{first['where']}: " if first["where"] else ""
-    raise refuse("request_invalid", f"The request is not right. {place}{first['message']}", problems=problems)
+    sentence = f"The request is not right: {place}{first['message'].rstrip('.')}."
+    raise refuse("request_invalid", sentence, problems=problems)
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -38,7 +38,7 @@ _ETAG = {"ETag": "Changes whenever anything in the answer changes."}
     },
     errors=(
         "unknown_pipeline", "params_invalid", "document_required", "document_not_found", "document_not_accepted",
-        "idempotency_key_invalid", "idempotency_key_reused", "pipeline_changed", "try_again",
+        "document_quarantined", "idempotency_key_invalid", "idempotency_key_reused", "pipeline_changed", "try_again",
     ),
 )  # fmt: skip
 def submit_job(member: Member, body: NewJob) -> Reply:

@@ -13,6 +13,7 @@ from tasks.db import Row
 _POLL_MS = {"queued": 1_000, "running": 1_000, "awaiting_review": 30_000}
 _POLL_SLOWLY_MS = 5_000
 _LONG_QUEUE = 20
+_MOST_TELLING: tuple[StepStatus, ...] = ("running", "failed", "retrying", "gated", "held", "cancelled", "queued")
 
 
 def show_document(row: Row) -> Document:
@@ -29,15 +30,12 @@ def show_summary(row: Row) -> JobSummary:
 def show_job(row: Row) -> Job:
     """A row of `api_job`."""
     waiting = WaitingFor(**row["waiting_for"]) if row["waiting_for"] else None
-    return Job(
-        **_summary(row),
-        params=row["params"],
-        fresh=row["fresh"],
-        steps=[show_step(step) for step in row["steps"]],
-        waiting_for=waiting,
-        poll_after_ms=_poll_after_ms(row["status"], waiting),
-        last_seq=row["last_seq"],
-    )
+    told = {
+        "steps": [show_step(step) for step in row["steps"]],
+        "waiting_for": waiting,
+        "poll_after_ms": _poll_after_ms(row["status"], waiting),
+    }
+    return Job(**_summary(row) | told)
 
 
 def show_step(counted: dict[str, Any]) -> Step:
@@ -92,18 +90,8 @@ def _links(row: Row, terminal: bool) -> JobLinks:
 def _step_status(counted: dict[str, Any]) -> StepStatus:
     """One word for many step runs: what is most worth knowing about them."""
     if counted["finished"]:
-        return "completed"
-    if counted["failed"]:
-        return "failed"
-    if counted["running"]:
-        return "running"
-    if counted["retrying"]:
-        return "retrying"
-    if counted["cancelled"]:
-        return "cancelled"
-    if counted["queued"]:
-        return "queued"
-    return "pending"
+        return "skipped" if counted["skipped"] and counted["skipped"] == counted["total"] else "completed"
+    return next((status for status in _MOST_TELLING if counted[status]), "pending")
 
 
 def _poll_after_ms(status: str, waiting: WaitingFor | None) -> int | None:

@@ -29,6 +29,7 @@ from tasks.storage import full_disk_is_unavailable
 FIELD = "file"
 MIB = 1024 * 1024
 _MOST_NAME = 500
+_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _MOST_FIELD_BYTES = 256 * 1024
 _MOST_PARTS = 16
 # Fields, boundaries and headers beside the file.
@@ -150,9 +151,14 @@ def _parse(inlet: Inlet) -> tuple[MultiDict[str, str], MultiDict[str, FileStorag
 
 
 def clean_name(given: str) -> str:
-    """A file name to show: no folders, no control characters, composed, at most 500 characters with its ending."""
+    """A file name to show: no folders, nothing invisible, composed, at most 500 characters with its ending."""
     last = re.split(r"[/\\]", given)[-1]
-    shown = "".join(c for c in unicodedata.normalize("NFC", last) if unicodedata.category(c) not in ("Cc", "Cs", "Cn"))
+    shown = "".join(" " if _hides(character) else character for character in unicodedata.normalize("NFC", last))
     name = " ".join(shown.split()) or "document"
     ending = PurePath(name).suffix[:20]
     return name if len(name) <= _MOST_NAME else name[: _MOST_NAME - len(ending)] + ending
+
+
+def _hides(character: str) -> bool:
+    """Whether it is a control character, half a pair, or turns the direction of text, which can disguise an ending."""
+    return unicodedata.category(character) in ("Cc", "Cs", "Cn") or character in _TURNS

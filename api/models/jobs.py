@@ -11,7 +11,9 @@ from pydantic import Field
 from api.models.base import Answer, Page, Request, example
 
 JobStatus = Literal["queued", "running", "awaiting_review", "completed", "failed", "cancelled"]
-StepStatus = Literal["pending", "queued", "running", "retrying", "completed", "failed", "cancelled"]
+StepStatus = Literal[
+    "pending", "queued", "held", "running", "retrying", "gated", "completed", "skipped", "failed", "cancelled"
+]
 TERMINAL = ("completed", "failed", "cancelled")
 
 _ID = "01931c2f-0d6b-7a40-8c59-8d7d1a4f3e21"
@@ -84,25 +86,35 @@ class JobSummary(Answer):
 
 
 class Step(Answer):
-    """One step of a job. A map step has one step run per item: `total` of them, null while that is not known."""
+    """One step of a job, and its step runs counted by status. A map step has one step run per item: `total` of them,
+    null while that is not known. A gate waits for a person.
+    """
 
     name: str
     stage: str
     status: StepStatus
     mapped: bool
+    gate: bool
     total: int | None
-    completed: int
-    running: int
     queued: int
+    held: int
+    running: int
     retrying: int
+    gated: int
+    completed: int
+    skipped: int
     failed: int
+    cancelled: int
 
 
 class WaitingFor(Answer):
     """Why a job does not move right now."""
 
-    reason: str = Field(description="`queue`, `no_worker` or `retry`.")
+    reason: str = Field(
+        description="`queue`, `no_worker`, `retry`, `rate_limit`, `queue_paused`, `tenant_paused` or `review`."
+    )
     message: str
+    step: str | None = None
     queue: str | None = None
     ahead: int | None = Field(None, description="Queue jobs before it, counted up to 1000.")
     until: datetime | None = None
@@ -122,12 +134,17 @@ class Job(JobSummary):
                 "stage": "analyzing",
                 "status": "running",
                 "mapped": True,
+                "gate": False,
                 "total": 40,
-                "completed": 11,
-                "running": 2,
                 "queued": 27,
+                "held": 0,
+                "running": 2,
                 "retrying": 0,
+                "gated": 0,
+                "completed": 11,
+                "skipped": 0,
                 "failed": 0,
+                "cancelled": 0,
             }
         ],
         waiting_for=None,
@@ -200,8 +217,9 @@ class Event(Answer):
     seq: int
     at: datetime
     kind: str = Field(
-        description="submitted, started, step_started, progress, step_completed, reused, step_retrying, step_failed, "
-        "step_released, repaired, completed, failed, cancelled or reopened."
+        description="submitted, started, step_started, progress, step_completed, step_skipped, reused, step_retrying, "
+        "step_failed, step_released, gate_opened, gate_decided, awaiting_review, repaired, completed, failed, "
+        "cancelled or reopened."
     )
     stage: str | None
     step: str | None

@@ -46,17 +46,19 @@ select j.id, j.pipeline, j.document_id, j.created_by, j.status, j.stage, j.perce
 from public.jobs j
 cross join lateral (
   select jsonb_agg(jsonb_build_object(
-    'name', p.name, 'stage', p.stage, 'mapped', p.map is not null, 'total', t.total,
-    'finished', t.finished_at is not null, 'pending', c.pending, 'queued', c.queued, 'running', c.running,
-    'retrying', c.retrying, 'completed', coalesce(t.completed, 0), 'failed', c.failed, 'cancelled', c.cancelled)
-    order by p.position) as counted
+    'name', p.name, 'stage', p.stage, 'mapped', p.map is not null, 'gate', p.gate, 'total', t.total,
+    'finished', t.finished_at is not null, 'queued', c.queued, 'held', c.held, 'running', c.running,
+    'retrying', c.retrying, 'gated', c.gated, 'completed', c.completed, 'skipped', c.skipped, 'failed', c.failed,
+    'cancelled', c.cancelled) order by p.position) as counted
   from public.pipeline_steps p
   left join public.job_step_totals t on t.job_id = j.id and t.step = p.name
   cross join lateral (
     select
-      count(*) filter (where s.status = 'pending') as pending, count(*) filter (where s.status = 'queued') as queued,
+      count(*) filter (where s.status = 'queued') as queued, count(*) filter (where s.status = 'held') as held,
       count(*) filter (where s.status = 'running') as running, count(*) filter (where s.status = 'retrying') as retrying,
-      count(*) filter (where s.status = 'failed') as failed, count(*) filter (where s.status = 'cancelled') as cancelled
+      count(*) filter (where s.status = 'gated') as gated, count(*) filter (where s.status = 'completed') as completed,
+      count(*) filter (where s.status = 'skipped') as skipped, count(*) filter (where s.status = 'failed') as failed,
+      count(*) filter (where s.status = 'cancelled') as cancelled
     from public.job_steps s where s.job_id = j.id and s.step = p.name) c
   where p.graph = j.graph) steps
 where j.id = %(job_id)s and j.tenant_id = %(tenant_id)s
@@ -96,7 +98,7 @@ select 1 as answer
 -- The queues that published pipelines use, those a live worker serves, and how long ago the ledger was swept.
 select
   array(select distinct s.queue from public.pipelines p join public.pipeline_steps s on s.graph = p.graph
-        where p.retired_at is null order by 1) as used,
+        where p.retired_at is null and not s.gate order by 1) as used,
   array(select distinct q from ops.workers w, unnest(w.queues) q
         where not w.stopping and w.heartbeat_at > ledger.now() - make_interval(secs => %(lease_s)s) order by 1) as served,
   (select extract(epoch from ledger.now() - c.ran_at)::float8 from ops.chores c where c.name = 'sweep') as swept_ago_s

@@ -1,0 +1,248 @@
+"""Who may come in: tokens of this project for signed-in users, and each only to its own tenant."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from uuid import uuid4
+
+import jwt
+import pytest
+from api_play import PREFIX, SECRET, Front, Person, error_code, make_claims, make_settings, make_token, submit_job
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from api import create_app
+from tasks.settings import Settings, SettingsInvalid
+
+PUBLIC = {
+    "/healthz", "/readyz", f"{PREFIX}/healthz", f"{PREFIX}/readyz", f"{PREFIX}/docs", f"{PREFIX}/openapi.json",
+    f"{PREFIX}/files/<token>",
+}  # fmt: skip
+WRITES = {"/documents", "/jobs", "/jobs/<uuid:job_id>/cancel", "/jobs/<uuid:job_id>/retry"}
+
+
+def knock(front: Front, **headers: str) -> Any:
+    return front.app.test_client().get(f"{PREFIX}/me", headers=headers)
+
+
+# Tokens --------------------------------------------------------------------------------------------
+
+
+def test_a_good_token_says_who_it_is(front: Front) -> None:
+    person = front.person("reviewer")
+    me = person.get("/me").get_json()
+    assert me["user"] == {"id": str(person.user), "email": "writer@example.com"}
+    assert me["tenants"] == [{"id": str(front.play.tenant), "name": "A tenant", "role": "reviewer"}]
+
+
+@pytest.mark.parametrize("header", ["", "Basic dTpw", "bearer", "Token x"])
+def test_no_token_is_told_so(front: Front, header: str) -> None:
+    answer = knock(front, **({"Authorization": header} if header else {}))
+    expected = "token_invalid" if header == "bearer" else "token_missing"
+    assert (answer.status_code, error_code(answer)) == (401, expected)
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    ("claims", "status", "code"),
+    [
+        ({"exp": int(time.time()) - 60}, 401, "token_expired"),
+        ({"iat": int(time.time()) + 600}, 401, "token_invalid"),
+        ({"nbf": int(time.time()) + 600}, 401, "token_invalid"),
+        ({"iss": "https://elsewhere.example/auth/v1"}, 401, "token_invalid"),
+        ({"aud": "anon"}, 401, "token_invalid"),
+        ({"role": "service_role"}, 401, "token_invalid"),
+        ({"role": "anon"}, 401, "token_invalid"),
+        ({"is_anonymous": True}, 403, "anonymous_refused"),
+        ({"sub": "not-a-uuid"}, 401, "token_invalid"),
+        ({"exp": "soon"}, 401, "token_invalid"),
+        *(({name: None}, 401, "token_invalid") for name in ("exp", "iat", "sub", "aud", "iss", "role")),
+    ],
+)
+def test_a_token_that_is_not_good_is_refused(front: Front, claims: dict[str, Any], status: int, code: str) -> None:
+    answer = knock(front, Authorization=f"Bearer {make_token(uuid4(), **claims)}")
+    assert (answer.status_code, error_code(answer)) == (status, code)
+
+
+def test_a_clock_that_differs_a_little_is_forgiven(front: Front) -> None:
+    now = int(time.time())
+    person = front.person()
+    person.token = make_token(person.user, exp=now - 5, iat=now + 5)
+    assert person.get("/me").status_code == 200
+
+
+def forge(kind: str) -> str:
+    claims = make_claims(uuid4())
+    if kind == "another secret":
+        return jwt.encode(claims, "somebody else's secret, also long enough", algorithm="HS256")
+    if kind == "another HMAC":
+        return jwt.encode(claims, SECRET * 2, algorithm="HS512")
+    if kind == "none":
+        return jwt.encode(claims, None, algorithm="none")
+    if kind == "RS256":
+        return jwt.encode(claims, rsa.generate_private_key(65537, 2048), algorithm="RS256")
+    if kind == "ES256":
+        return jwt.encode(claims, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256")
+    good = make_token(uuid4())
+    head, body, seal = good.split(".")
+    return {
+        "no seal": f"{head}.{body}.",
+        "two parts": f"{head}.{body}",
+        "words": "not a token",
+        "endless": "a" * 20_000,
+        "another body": f"{head}.{make_token(uuid4()).split('.')[1]}.{seal}",
+        "key of the project": "sb_secret_0123456789",
+    }[kind]
+
+
+KINDS = (
+    "another secret", "another HMAC", "none", "RS256", "ES256", "no seal", "two parts", "words", "endless",
+    "another body", "key of the project",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_forged_token_is_refused_and_not_repeated_to_its_sender(front: Front, kind: str) -> None:
+    token = forge(kind)
+    answer = knock(front, Authorization=f"Bearer {token}")
+    assert (answer.status_code, error_code(answer)) == (401, "token_invalid")
+    assert token[:40] not in answer.text
+
+
+def test_what_a_user_writes_about_itself_gives_it_nothing(front: Front) -> None:
+    person = front.person("viewer")
+    boast = {"role": "owner", "tenant_id": str(front.play.add_tenant())}
+    person.token = make_token(person.user, user_metadata=boast, app_metadata=boast)
+    assert person.get("/me").get_json()["tenants"][0]["role"] == "viewer"
+    assert error_code(person.post("/jobs", json={"pipeline": "line"})) == "role_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"jwt_issuer": None},
+        {"jwt_secret": None},
+        {"jwt_secret": "short"},
+    ],
+)
+def test_an_api_that_could_not_tell_friend_from_foe_does_not_start(
+    api_settings: Settings, wrong: dict[str, Any]
+) -> None:
+    url = api_settings.database_url.get_secret_value()
+    with pytest.raises(SettingsInvalid):
+        create_app(make_settings(url, api_settings.storage_path, **wrong))
+
+
+# Every door ----------------------------------------------------------------------------------------
+
+
+def test_every_route_wants_a_token_unless_it_is_listed_as_public(front: Front) -> None:
+    client = front.app.test_client()
+    for rule in front.app.url_map.iter_rules():
+        path = rule.rule.replace("<uuid:", "<").replace("<job_id>", str(uuid4())).replace("<document_id>", str(uuid4()))
+        path = path.replace("<artifact_id>", str(uuid4())).replace("<token>", "t")
+        for method in sorted((rule.methods or set()) & {"GET", "POST", "PUT", "PATCH", "DELETE"}):
+            answer = client.open(path, method=method)
+            expected = rule.rule not in PUBLIC
+            assert (answer.status_code == 401) == expected, (method, rule.rule, answer.status_code)
+
+
+def test_every_route_is_declared_with_who_may_call(front: Front) -> None:
+    views = {rule.rule: front.app.view_functions[rule.endpoint] for rule in front.app.url_map.iter_rules()}
+    assert [rule for rule, view in views.items() if not hasattr(view, "call")] == []
+    public = {rule for rule, view in views.items() if view.call.access.name == "PUBLIC"}  # type: ignore[attr-defined]
+    assert public == PUBLIC
+
+
+@pytest.mark.parametrize("role", ["owner", "editor", "reviewer", "viewer"])
+def test_owners_and_editors_write_and_everybody_reads(front: Front, role: str) -> None:
+    job = submit_job(front)["id"]
+    person = front.person(role)
+    may = role in ("owner", "editor")
+    for path in (f"/jobs/{job}", f"/jobs/{job}/events", f"/jobs/{job}/artifacts", "/jobs", "/documents"):
+        assert person.get(path).status_code == 200
+    writes = {
+        "/jobs": person.post("/jobs", json={"pipeline": "line", "params": {"width": 1}}),
+        "/documents": person.upload(b"Once upon a time."),
+        "/jobs/<uuid:job_id>/cancel": person.post(f"/jobs/{job}/cancel"),
+        "/jobs/<uuid:job_id>/retry": person.post(f"/jobs/{job}/retry"),
+    }
+    assert set(writes) == WRITES == _declared_writes(front)
+    assert {path: error_code(answer) == "role_not_allowed" for path, answer in writes.items()} == dict.fromkeys(
+        WRITES, not may
+    )
+
+
+def _declared_writes(front: Front) -> set[str]:
+    calls = [view.call for view in front.app.view_functions.values()]  # type: ignore[attr-defined]
+    return {call.path for call in calls if call.access.name == "WRITE"}
+
+
+def test_a_viewers_upload_is_refused_before_it_is_read(front: Front) -> None:
+    answer = front.person("viewer").upload(b"x" * 3 * 1024 * 1024)
+    assert (answer.status_code, error_code(answer)) == (403, "role_not_allowed")
+
+
+# Tenants -------------------------------------------------------------------------------------------
+
+
+def test_another_tenants_rows_are_not_there(front: Front) -> None:
+    owner, stranger = front.person(), front.stranger()
+    document = owner.upload(b"Once upon a time.").get_json()["id"]
+    job = submit_job(front, owner)["id"]
+    front.play.beat(took_from=["llm"])
+    front.play.complete(front.play.begin(), 1, artifacts=[_artifact()])
+    (artifact,) = owner.get(f"/jobs/{job}/artifacts").get_json()["artifacts"]
+    for method, path in (
+        ("GET", f"/documents/{document}"), ("GET", f"/jobs/{job}"), ("GET", f"/jobs/{job}/events"),
+        ("GET", f"/jobs/{job}/stream"), ("GET", f"/jobs/{job}/artifacts"), ("GET", f"/artifacts/{artifact['id']}"),
+        ("POST", f"/jobs/{job}/cancel"), ("POST", f"/jobs/{job}/retry"),
+    ):  # fmt: skip
+        answer = stranger.call(method, path)
+        assert (answer.status_code, error_code(answer)[-9:]) == (404, "not_found"), path
+    assert stranger.get("/documents").get_json()["documents"] == []
+    assert stranger.get(f"/jobs?document_id={document}").get_json()["jobs"] == []
+    assert front.play.job(job)["status"] == "running"
+
+
+def _artifact() -> dict[str, Any]:
+    return {"name": "a.txt", "media_type": "text/plain", "bytes": 1, "sha256": "0" * 64}
+
+
+def test_a_user_of_no_tenant_is_told_so(front: Front) -> None:
+    nobody = Person(front.app, uuid4())
+    answer = nobody.get("/jobs")
+    assert (answer.status_code, error_code(answer)) == (403, "no_tenant")
+    assert nobody.get("/me").get_json()["tenants"] == []
+
+
+def test_a_user_of_several_tenants_says_which(front: Front) -> None:
+    person = front.person()
+    second = front.play.add_tenant()
+    front.join(person.user, second, "viewer")
+    answer = person.get("/jobs")
+    assert (answer.status_code, error_code(answer)) == (400, "tenant_required")
+    assert {one["id"] for one in answer.get_json()["error"]["details"]["tenants"]} == {
+        str(front.play.tenant), str(second),
+    }  # fmt: skip
+    person.tenant = front.play.tenant
+    job = submit_job(front, person)["id"]
+    person.tenant = second
+    assert person.get("/jobs").get_json()["jobs"] == []
+    assert error_code(person.get(f"/jobs/{job}")) == "job_not_found"
+    assert error_code(person.post("/jobs", json={"pipeline": "line"})) == "role_not_allowed"
+
+
+@pytest.mark.parametrize("tenant", [None, "nonsense", "00000000-0000-0000-0000-000000000000"])
+def test_a_tenant_one_is_no_member_of_is_not_there(front: Front, tenant: str | None) -> None:
+    person = front.person()
+    person.headers = {"X-Tenant-Id": tenant or str(front.play.add_tenant())}
+    answer = person.get("/jobs")
+    assert (answer.status_code, error_code(answer)) == (404, "tenant_not_found")
+
+
+def test_who_is_no_longer_a_member_is_out_at_once(front: Front) -> None:
+    person = front.person()
+    assert person.get("/jobs").status_code == 200
+    front.play.all("delete from members where user_id = %s returning 1", person.user)
+    assert error_code(person.get("/jobs")) == "no_tenant"
