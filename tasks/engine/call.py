@@ -21,6 +21,7 @@ from tasks.pipelines import pipelines_of
 
 INLINE_BYTES = 8 * 1024
 POINTER = "$blob"
+LARGEST_COUNT = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,10 @@ class StepContext:
 
     def progress(self, current: int, total: int, message: str = "") -> None:
         """Leave the newest report where the worker looks for it."""
+        scale = 1 + max(current, total, 0) // LARGEST_COUNT  # bytes of a film do not fit; their share does
+        text = message[:500].replace("\0", "").encode("utf-8", "replace").decode()
         report = self._folder / "progress.new"
-        report.write_text(json.dumps([current, total, message[:500]]), encoding="utf-8")
+        report.write_text(json.dumps([max(current, 0) // scale, max(total, 0) // scale, text]), encoding="utf-8")
         os.replace(report, self._folder / "progress")
 
     def read(self, blob: Blob) -> bytes:
@@ -80,8 +83,9 @@ class StepContext:
         return blob
 
     def artifact(self, name: str, media_type: str, data: bytes) -> None:
-        """Name bytes as a file of the job."""
+        """Name bytes as a file of the job; the same name again replaces them."""
         blob = self.write(data)
+        self.artifacts = [artifact for artifact in self.artifacts if artifact["name"] != name]
         self.artifacts.append({"name": name, "media_type": media_type, **blob.model_dump()})
 
 
