@@ -167,8 +167,8 @@ begin
 end $$;
 
 -- Complete an attempt: result, artifacts, event, progress and the next steps' queue jobs, or nothing at all.
--- `result`: {"digest", "value" | "blob", "artifacts", "used"}, or {"reuse": id}; with "skipped": why, when the step had
--- nothing to do. `items`: for steps that are mapped over. False when the attempt is stale.
+-- `result`: {"digest", "value" | "blob", "artifacts", "used", "progress": the last report as [current, total, message]},
+-- or {"reuse": id}; with "skipped": why, when the step had nothing to do. `items`: for steps that are mapped over. False when the attempt is stale.
 create function ledger.complete(run_id uuid, of_attempt integer, result jsonb, items jsonb default null)
 returns boolean language plpgsql as $$
 declare
@@ -179,11 +179,15 @@ begin
   if run.id is null then
     return false;
   end if;
+  if result ? 'progress' then
+    job := ledger.tell_progress(job, run, (result #>> '{progress,0}')::integer, (result #>> '{progress,1}')::integer,
+                                result #>> '{progress,2}');
+  end if;
   job := ledger.finish_run(job, run, ledger.keep_result(job, run, result), result);
   if items is not null then
     perform ledger.lay_out(job, run.step, items);
   end if;
-  job := ledger.count_run(job, run);
+  job := ledger.count_run(job, run, coalesce(result ->> 'skipped', ''));
   perform ledger.save(job);
   return true;
 end $$;
@@ -275,13 +279,25 @@ returns boolean language plpgsql as $$
 declare
   job public.jobs := ledger.lock_job((select s.job_id from public.job_steps s where s.id = run_id));
   run public.job_steps;
-  share double precision;
 begin
-  update public.job_steps s set progress_current = report_progress.current, progress_total = report_progress.total
-  where s.id = run_id and s.attempt = of_attempt and s.status = 'running' returning * into run;
+  select s.* into run from public.job_steps s
+  where s.id = run_id and s.attempt = of_attempt and s.status = 'running' for update;
   if run.id is null then
     return false;
   end if;
+  job := ledger.tell_progress(job, run, current, total, message);
+  perform ledger.save(job);
+  return true;
+end $$;
+
+-- A progress report, on the step run, on the job and in the history. Percent never goes back.
+create function ledger.tell_progress(
+  inout job public.jobs, run public.job_steps, current integer, total integer, message text
+) language plpgsql as $$
+declare
+  share double precision;
+begin
+  update public.job_steps s set progress_current = current, progress_total = total where s.id = run.id;
   select p.weight / t.total into share from public.pipeline_steps p
   join public.job_step_totals t on t.job_id = job.id and t.step = p.name
   where p.graph = job.graph and p.name = run.step;
@@ -294,8 +310,6 @@ begin
   end if;
   job := ledger.note(job, 'progress', message, jsonb_build_object('current', current, 'total', total),
                      run.step, run.item, run.attempt);
-  perform ledger.save(job);
-  return true;
 end $$;
 
 -- End an attempt that did not work: try again in `retry_in` seconds, or, when that is null, fail the job.
@@ -353,10 +367,34 @@ begin
   for next in
     select s.* from public.pipeline_steps p join public.job_steps s on s.job_id = job.id and s.step = p.name
     where p.graph = job.graph and run.step = any(p.along) and s.item = run.item and s.status = 'pending'
+    order by p.position
   loop
+    -- A step may go along with several that fail here: it fails once.
+    continue when not exists (select from public.job_steps s where s.id = next.id and s.status = 'pending');
     job := ledger.fail_item(job, next, code, sentence);
   end loop;
   job := ledger.count_run(job, run, sentence);
+end $$;
+
+-- An item stays failed while one that it goes along with is: that one's step is over, and is not done again.
+create function ledger.fail_followers(inout job public.jobs) language plpgsql as $$
+declare
+  failed public.job_steps;
+  run public.job_steps;
+begin
+  for failed in
+    select u.* from public.job_steps u join public.job_step_totals t on t.job_id = u.job_id and t.step = u.step
+    where u.job_id = job.id and u.status = 'failed' and t.finished_at is not null
+  loop
+    for run in
+      select s.* from public.pipeline_steps p join public.job_steps s on s.job_id = job.id and s.step = p.name
+      where p.graph = job.graph and failed.step = any(p.along) and s.item = failed.item and s.status = 'pending'
+      order by p.position
+    loop
+      continue when not exists (select from public.job_steps s where s.id = run.id and s.status = 'pending');
+      job := ledger.fail_item(job, run, failed.error_code, failed.error_message);
+    end loop;
+  end loop;
 end $$;
 
 -- Put a step run back to try again. A delay waits in the ledger, not in the queue: queued rows cost every fetch.

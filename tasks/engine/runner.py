@@ -105,10 +105,12 @@ class Runner:
     async def _compute(self, attempt: Attempt, step: Step) -> tuple[dict[str, Any], list[Any] | None]:
         with Workspace() as space:
             call = await assemble(attempt, step, space, self._desk, self._storage)
-            async with self._following_progress(attempt, call):
+            async with self._following_progress(attempt, call) as reports:
                 returned, used = await self._call(step, call)
             self._check(returned)
-            return await self._store(attempt, returned, space) | used, returned.items
+            last = reports.newest() if reports else None
+            said = {"progress": last} if last else {}
+            return await self._store(attempt, returned, space) | used | said, returned.items
 
     async def _call(self, step: Step, call: Call) -> tuple[Returned, dict[str, Any]]:
         """What the step returned, and what it used, if that can be known."""
@@ -120,20 +122,18 @@ class Runner:
         return result.value, {"used": {"cpu_s": result.cpu_s, "peak_memory_bytes": result.peak_memory_bytes}}
 
     @asynccontextmanager
-    async def _following_progress(self, attempt: Attempt, call: Call) -> AsyncIterator[None]:
-        """Fold the step's reports: write the newest every half second, and always the last one."""
+    async def _following_progress(self, attempt: Attempt, call: Call) -> AsyncIterator[Reports | None]:
+        """Fold the step's reports: write the newest every half second. The last one is written with the result."""
         if call.folder is None:
-            yield
+            yield None
             return
         reports = Reports(call.folder / "progress")
         watcher = asyncio.create_task(self._pass_on(attempt, reports))
         try:
-            yield
+            yield reports
         finally:
             watcher.cancel()
             await asyncio.wait([watcher])
-        if report := reports.newest():
-            await self._desk.report_progress(attempt, *report)
 
     async def _pass_on(self, attempt: Attempt, reports: Reports) -> None:
         while True:
