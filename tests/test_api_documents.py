@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 import zipfile
 from typing import Any
 from uuid import UUID
@@ -90,7 +91,7 @@ def test_documents_are_listed_newest_first(front: Front) -> None:
     [
         ("C:\\Users\\me\\Story.docx", "Story.docx"),
         ("../../etc/passwd", "passwd"),
-        ("a\x00b\tc\u202e.txt", "ab c\u202e.txt"),
+        ("a\x00b\tc\u202etxt.exe", "a b c txt.exe"),
         ("  ", "document"),
         ("e\u0301.txt", "é.txt"),
         ("x" * 600 + ".docx", "x" * 495 + ".docx"),
@@ -139,13 +140,11 @@ def test_a_file_that_cannot_be_used_is_refused(front: Front, data: bytes, name: 
 
 
 def test_a_zip_bomb_is_refused_at_the_door(front: Front) -> None:
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("word/document.xml", bytes(64 * 1024 * 1024))
-    answer = front.person().upload(data.getvalue(), "story.docx")
-    assert error_code(answer) in ("zip_bomb", "")
-    if answer.status_code == 422:
-        nothing_is_left(front)
+    bomb = bytearray(docx())
+    struct.pack_into("<L", bomb, bomb.rindex(b"PK\x05\x06") + 12, 100 * 1024 * 1024)
+    answer = front.person().upload(bytes(bomb), "story.docx")
+    assert (answer.status_code, error_code(answer)) == (422, "zip_bomb")
+    nothing_is_left(front)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +184,7 @@ PART = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="%s"\r\n\r\n
         (STORY, "text/plain", 415, "media_type_unsupported"),
         (b"{}", "application/json", 415, "media_type_unsupported"),
         (STORY, "multipart/form-data", 400, "multipart_broken"),
-        (b"", "multipart/form-data; boundary=b", 400, "multipart_broken"),
+        (b"", "multipart/form-data; boundary=b", 400, "file_missing"),
         (STORY, "multipart/form-data; boundary=b", 400, "multipart_broken"),
         (PART % (b"file", b"a.txt", STORY), "multipart/form-data; boundary=b", 400, "multipart_broken"),
         (PART % (b"document", b"a.txt", STORY) + b"--b--\r\n", "multipart/form-data; boundary=b", 400, "file_missing"),
@@ -196,7 +195,9 @@ PART = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="%s"\r\n\r\n
         ((PART % (b"x", b"", b"")).replace(b'; filename=""', b"") * 20 + b"--b--\r\n",
          "multipart/form-data; boundary=b", 413, "body_too_large"),
     ],
-    ids=["text", "JSON", "no boundary", "empty", "no parts", "cut short", "other field", "no file", "two", "many fields"],
+    ids=[
+        "text", "JSON", "no boundary", "empty", "no parts", "cut short", "other field", "no file", "two", "many fields",
+    ],
 )  # fmt: skip
 def test_a_form_that_is_none_is_refused(front: Front, body: bytes, content_type: str, status: int, code: str) -> None:
     answer = send(front.person(), body, content_type)
