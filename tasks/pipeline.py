@@ -305,6 +305,7 @@ class Pipeline:
             ("takes `item` but maps over nothing", "item" in step.parameters and not step.map),
             ("maps over a step but does not take `item`", bool(step.map) and "item" not in step.parameters),
             ("maps over a step that does not return a list", bool(step.map) and not self._returns_list(step.map)),
+            ("maps over a step that is mapped itself: join it first", self._is_mapped(step.map)),
             (
                 "attempts, timeout, memory and weight must be positive",
                 min(step.attempts, step.timeout_s, step.memory_bytes, step.weight) <= 0,
@@ -316,6 +317,10 @@ class Pipeline:
         upstream = self.nodes.get(parameter)
         mapped_alike = map is not None and isinstance(upstream, Step) and upstream.map == map
         return mapped_alike and typing.get_origin(hints.get(parameter)) is not list
+
+    def _is_mapped(self, name: str | None) -> bool:
+        upstream = self.steps.get(name or "")
+        return upstream is not None and upstream.map is not None
 
     def _returns_list(self, name: str | None) -> bool:
         upstream = self.steps.get(name or "")

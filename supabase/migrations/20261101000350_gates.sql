@@ -155,6 +155,7 @@ declare
   next public.pipeline_steps;
 begin
   job := ledger.reset_unfinished(job);
+  job := ledger.fail_followers(job);
   perform ledger.enqueue(array(
     select s.id from public.job_steps s join public.job_step_totals t on t.job_id = s.job_id and t.step = s.step
     join public.pipeline_steps p on p.graph = job.graph and p.name = s.step
