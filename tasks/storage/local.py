@@ -81,8 +81,7 @@ class LocalStorage:
     def check(self) -> None:
         """See Storage."""
         try:
-            with full_disk_is_unavailable(), NamedTemporaryFile(dir=self.staging) as probe:
+            with full_disk_is_unavailable(), NamedTemporaryFile(dir=self.staging, buffering=0) as probe:
                 probe.write(b"ledgerline")
-                probe.flush()
         except OSError as error:
             raise storage_unavailable(str(error)) from error
