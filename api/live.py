@@ -22,6 +22,8 @@ from psycopg_pool import PoolClosed, PoolTimeout
 from tasks.db import Pool, statement
 
 CHANNEL = "ledgerline_events"
+# What operators see in pg_stat_activity.
+NAME = "ledgerline live"
 # Between looks at the database, when hearing is proven and when it is not.
 PATIENCE_S = 10.0
 IMPATIENCE_S = 1.0
@@ -139,7 +141,7 @@ class Hub:
         pause = _FIRST_PAUSE_S
         while not self.closed:
             try:
-                with psycopg.connect(self._url, autocommit=True, prepare_threshold=None) as connection:
+                with psycopg.connect(self._url, autocommit=True, application_name=NAME) as connection:
                     self._listen(connection)
                     self._attend(connection)
             except (psycopg.Error, PoolTimeout, PoolClosed, Deaf) as error:
