@@ -136,7 +136,7 @@ begin
         left join public.step_results r on r.id = s.result_id
         where t.job_id = job.id and t.step = any(step.inputs)), '{}'),
       'mapped', exists (select from public.pipeline_steps p where p.graph = job.graph and p.map = step.name),
-      'deploy', (select g.deploy from public.pipeline_graphs g where g.digest = job.graph),
+      'version', step.version, 'deploy', (select g.deploy from public.pipeline_graphs g where g.digest = job.graph),
       'reuse', case when not job.fresh then (
         select jsonb_build_object('result', r.id, 'digest', r.digest, 'value', r.value, 'blob', r.blob,
                                   'skipped', r.skipped)
@@ -187,7 +187,9 @@ begin
   if items is not null then
     perform ledger.lay_out(job, run.step, items);
   end if;
-  job := ledger.count_run(job, run, coalesce(result ->> 'skipped', ''));
+  job := ledger.count_run(job, run, coalesce(
+    result ->> 'skipped',
+    'Done by version ' || (result ->> 'version') || ' of this step, which is not the one the job was submitted with.', ''));
   perform ledger.save(job);
   return true;
 end $$;
@@ -257,7 +259,12 @@ begin
     where r.id = (result ->> 'reuse')::uuid and r.tenant_id = job.tenant_id returning * into kept;
   else
     insert into public.step_results (tenant_id, identity, digest, value, blob, artifacts, skipped)
-    values (job.tenant_id, run.identity, result ->> 'digest', result -> 'value', nullif(result -> 'blob', 'null'),
+    values (job.tenant_id,
+            -- What another version of the step made is not what this job's version would have made.
+            case when result ? 'version'
+                 then encode(sha256(convert_to(concat_ws(chr(31), run.identity, result ->> 'version'), 'UTF8')), 'hex')
+                 else run.identity end,
+            result ->> 'digest', result -> 'value', nullif(result -> 'blob', 'null'),
             coalesce(result -> 'artifacts', '[]'), result ? 'skipped')
     returning * into kept;
   end if;

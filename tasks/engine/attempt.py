@@ -43,6 +43,7 @@ class Attempt:
     inputs: dict[str, dict[str, Any]]
     mapped: bool
     deploy: str
+    version: int
     reuse: Reuse | None
 
     @classmethod
@@ -65,6 +66,7 @@ class Attempt:
             inputs=work["inputs"],
             mapped=work["mapped"],
             deploy=work["deploy"],
+            version=work["version"],
             reuse=Reuse(reuse["result"], Stored(reuse["value"], reuse["blob"]), reuse["skipped"]) if reuse else None,
         )
 

@@ -17,7 +17,7 @@ from tasks.engine.desk import AWAY, Desk
 from tasks.engine.inputs import Workspace, assemble, load
 from tasks.engine.outcomes import judge
 from tasks.errors import Permanent, StepFailure
-from tasks.pipeline import Step
+from tasks.pipeline import SPECIAL, Step
 from tasks.pipelines import declared
 from tasks.sandbox import Limits, Sandbox
 from tasks.settings import Settings
@@ -92,7 +92,16 @@ class Runner:
                 f"This job needs the step {attempt.pipeline}.{attempt.step}, which this release no longer has.",
                 detail=f"published by deploy {attempt.deploy!r}; this worker runs deploy {self._settings.deploy!r}",
             )
-        return pipeline.steps[attempt.step]
+        step = pipeline.steps[attempt.step]
+        strange = {name for name in step.parameters if name not in SPECIAL} - attempt.inputs.keys()
+        if strange or ("item" in step.parameters) != (attempt.item is not None):
+            raise Permanent(
+                "step_unknown",
+                f"This job was submitted for an earlier form of the step {attempt.pipeline}.{attempt.step}.",
+                detail=f"published by deploy {attempt.deploy!r}; the step of this worker's deploy "
+                f"{self._settings.deploy!r} is given other inputs: {', '.join(sorted(strange)) or 'item'}",
+            )
+        return step
 
     async def _reuse(self, attempt: Attempt) -> tuple[dict[str, Any], list[Any] | None]:
         assert attempt.reuse is not None
@@ -109,7 +118,9 @@ class Runner:
                 returned, used = await self._call(step, call)
             self._check(returned)
             last = reports.newest() if reports else None
-            said = {"progress": last} if last else {}
+            said: dict[str, Any] = {"progress": last} if last else {}
+            if step.version != attempt.version:
+                said["version"] = step.version
             return await self._store(attempt, returned, space) | used | said, returned.items
 
     async def _call(self, step: Step, call: Call) -> tuple[Returned, dict[str, Any]]:
