@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from processes import ended
@@ -149,3 +150,29 @@ def test_an_embedded_postgres_that_dies_is_started_again(
         supervisor.watch(lambda: watch.misses == 0 and watch.check_at > 0 and postgres.running)
         assert postgres.url == url
     assert "is gone; starting it again" in capsys.readouterr().out
+
+
+class Moved:
+    """An embedded Postgres that has just come back at another address."""
+
+    misses = 0
+
+    class postgres:
+        url = "postgresql://elsewhere"
+
+    def tend(self) -> bool:
+        return True
+
+
+def test_when_postgres_comes_back_elsewhere_everybody_is_told(tmp_path: Path, signals: Signals) -> None:
+    child = python(tmp_path, "worker", f"import os; print(os.environ['DATABASE_URL'], flush=True); {POLITE}")
+    child.environment["DATABASE_URL"] = "postgresql://here"
+    told: list[str] = []
+    supervisor = Supervisor(signals, [child], cast(PostgresWatch, Moved()), told.append)
+    supervisor.start()
+    wait_until_ready(child)
+    supervisor.tend()
+    supervisor.postgres = None
+    supervisor.watch(lambda: "postgresql://elsewhere" in child.last_words())
+    supervisor.kill()
+    assert told == ["postgresql://elsewhere"]

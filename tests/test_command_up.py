@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import psycopg
 import pytest
 from processes import all_ended
 from up_process import Up, command, environment, start_up
@@ -36,7 +38,11 @@ def up(folder: Path) -> Iterator[Up]:
 def hold_job(up: Up, gate: Path) -> str:
     """A job that a worker has in hand and that ends when the gate is opened."""
     job = str(up.post("/jobs", {"pipeline": "held", "params": {"gate": str(gate)}})["id"])
-    until(gate.with_suffix(".reached").exists)
+    try:
+        until(gate.with_suffix(".reached").exists)
+    except AssertionError as error:
+        log = (up.state.logs / "worker.log").read_text()
+        raise AssertionError(f"{job} was not begun\n{up.said}\n{log[-4000:]}") from error
     return job
 
 
@@ -74,6 +80,8 @@ def test_a_file_is_submitted_watched_listed_explained_and_saved(up: Up, folder: 
     saved = command(folder, "artifacts", job, "--save", "saved")
     assert (folder / "saved" / "story.txt").read_text() == "THE LAMPS WERE LIT AT DUSK.\n\nNOBODY CAME.\n"
     assert "saved/story.txt" in saved.stdout
+    name, link = command(folder, "artifacts", job, "--links").stdout.splitlines()
+    assert (name, httpx.get(link).text) == ("story.txt", (folder / "saved" / "story.txt").read_text())
     after_the_fact = command(folder, "watch", job)
     assert after_the_fact.returncode == 0
     assert "story.txt" not in after_the_fact.stderr
@@ -155,6 +163,19 @@ def test_a_watch_goes_on_without_gap_or_repeat_when_the_api_is_killed(up: Up, fo
     assert told[-1].endswith("Everything is done.")
 
 
+def test_ctrl_c_stops_the_watching_and_not_the_job(up: Up, folder: Path) -> None:
+    gate = folder / "watched.gate"
+    job = hold_job(up, gate)
+    with watch(folder, job) as watching:
+        assert watching.stdout is not None
+        watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 130
+        assert watching.stdout.read().endswith("Stopped watching. The job goes on.\n")
+    gate.touch()
+    assert command(folder, "watch", job).returncode == 0
+
+
 def test_a_postgres_that_is_killed_comes_back_and_the_job_completes(up: Up, folder: Path) -> None:
     gate = folder / "postgres.gate"
     job = hold_job(up, gate)
@@ -183,6 +204,33 @@ def test_ctrl_c_stops_everything_in_order_and_up_starts_again_where_it_was(tmp_p
         assert up.stop(signal.SIGTERM) == 0
 
 
+def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path) -> None:
+    with start_up(tmp_path, ready=False) as up:
+        up.wait_for(r"postgres +ready")
+        processes = up.processes()
+        assert up.stop() == 0
+        assert all_ended(processes)
+        assert "Traceback" not in up.said
+
+
+def test_a_database_and_a_secret_of_somebody_elses_get_no_development_user(tmp_path: Path, database_url: str) -> None:
+    with start_up(tmp_path, DATABASE_URL=database_url, JWT_SECRET="theirs" * 8, JWT_ISSUER="https://x/auth/v1") as up:
+        assert "set LEDGERLINE_TOKEN" in up.said
+        assert command(tmp_path, "jobs").stderr.startswith("token_missing: ")
+        assert command(tmp_path, "jobs", LEDGERLINE_TOKEN="nonsense").stderr.startswith("token_invalid: ")
+        assert up.stop() == 0
+    assert not (up.state.postgres).exists()
+    assert up.state.read_key() is None
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("select count(*) from public.members").fetchone() == (0,)
+
+
+def test_pipelines_that_cannot_be_used_are_a_sentence(tmp_path: Path, database_url: str) -> None:
+    refused = command(tmp_path, "migrate", DATABASE_URL=database_url, LINK_SECRET="x" * 32, PIPELINES="no_such_module")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("pipelines_invalid: The pipelines in no_such_module cannot be used: ")
+
+
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     with start_up(tmp_path, DRAIN_TIMEOUT_S="600") as up:
         hold_job(up, tmp_path / "never.gate")
@@ -195,10 +243,15 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_when_up_itself_is_killed(tmp_path: Path) -> None:
-    with start_up(tmp_path) as up:
-        processes = up.processes()
-        up.process.kill()
-        until(lambda: all_ended(processes))
+    with start_up(tmp_path, DRAIN_TIMEOUT_S="600") as up:
+        job = hold_job(up, tmp_path / "never.gate")
+        with watch(tmp_path, job) as watching:
+            assert watching.stdout is not None
+            watching.stdout.readline()
+            processes = up.processes()
+            up.process.kill()
+            until(lambda: all_ended(processes))
+            watching.kill()
         assert up.state.running() is None
         refused = command(tmp_path, "jobs")
         assert refused.stderr.startswith("api_unknown: ")

@@ -18,7 +18,7 @@ from processes import all_ended, descendants
 from tree import ROOT
 from waiting import until
 
-from tasks.command.client import Client, Endpoint
+from tasks.command.client import Endpoint
 from tasks.command.state import StateFolder
 from tasks.settings import Settings
 
@@ -46,10 +46,7 @@ class Up:
     def endpoint(self) -> Endpoint:
         running = self.state.running()
         assert running is not None
-        return Endpoint(running.url, self.state.read_key() or "")
-
-    def client(self) -> Client:
-        return Client(self.endpoint())
+        return Endpoint(running.url, self.state.read_key())
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """A call that no command makes."""

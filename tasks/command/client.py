@@ -27,10 +27,10 @@ _PAGE = 100
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the API is, the token to show there, and the tenant to act for (None: the user's only one)."""
+    """Where the API is, the token to show there (None: none), and the tenant to act for (None: the user's only one)."""
 
     url: str
-    token: str
+    token: str | None = None
     tenant: str | None = None
 
 
@@ -39,7 +39,8 @@ class Client:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        headers = {"Authorization": f"Bearer {endpoint.token}", "User-Agent": "ledgerline-command"}
+        headers = {"User-Agent": "ledgerline-command"}
+        headers |= {"Authorization": f"Bearer {endpoint.token}"} if endpoint.token else {}
         headers |= {"X-Tenant-Id": endpoint.tenant} if endpoint.tenant else {}
         timeout = httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
         with _explained(endpoint.url):
@@ -97,6 +98,10 @@ class Client:
     def artifacts(self, job_id: str) -> list[Json]:
         """The artifacts of a job: id, name, media_type, bytes, step, item."""
         return self._pages(f"/jobs/{_part(job_id)}/artifacts", "artifacts", {}, sys.maxsize)
+
+    def link(self, artifact_id: str) -> Json:
+        """A short-lived link to an artifact that needs no token: url, expires_in (seconds), name."""
+        return self._call("GET", f"/artifacts/{_part(artifact_id)}", params={"redirect": "0"})
 
     def save(self, artifact_id: str, target: Path) -> None:
         """Download an artifact; the file appears when it is whole."""

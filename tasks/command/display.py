@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from rich.console import Console, Group
@@ -18,7 +18,10 @@ from tasks.command.events import TERMINAL, Event
 
 _FIRST_STAGE = "initializing"
 _PERCENT_STEP = 10
-_NEWS = {"step_retrying", "step_released", "repaired", "reopened", "step_failed"}
+_NEWS = {
+    "step_retrying", "step_released", "step_failed", "step_skipped", "gate_decided", "awaiting_review", "repaired",
+    "reopened",
+}  # fmt: skip
 _FRAMES_PER_S = 10
 _BAR_WIDTH = 40
 
@@ -59,6 +62,13 @@ class Standing:
     def lasted_s(self) -> float:
         """Seconds between the first event and the last."""
         return (self.now - self.began).total_seconds() if self.now and self.began else 0.0
+
+    @property
+    def lasts_s(self) -> float:
+        """Seconds since the first event while the job goes on, by this machine's clock; then as `lasted_s`."""
+        if self.over or self.began is None:
+            return self.lasted_s
+        return max(self.lasted_s, (datetime.now(UTC) - self.began).total_seconds())
 
     def summary(self) -> str:
         """The end in one sentence."""
@@ -169,7 +179,7 @@ class Bar:
         row = Table.grid(padding=(0, 2))
         style = STATUS_STYLES.get(standing.status, "blue")
         bar = ProgressBar(100, standing.percent, width=_BAR_WIDTH, complete_style=style, finished_style=style)
-        row.add_row(bar, f"{standing.percent} %", seconds(standing.lasted_s))
+        row.add_row(bar, f"{standing.percent} %", seconds(standing.lasts_s))
         return Group(
             Text(self._title, "bold", no_wrap=True, overflow="ellipsis"),
             Padding(self._stages(), (0, 2)),

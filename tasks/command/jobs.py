@@ -104,8 +104,9 @@ def retry(job: str, watching: bool, access: Access) -> int:
 @click.command()
 @click.argument("job")
 @click.option("--save", "folder", type=click.Path(file_okay=False, path_type=Path), help="Save them in this folder.")
+@click.option("--links", is_flag=True, help="Show links for a browser, good for a few minutes.")
 @api_options
-def artifacts(job: str, folder: Path | None, access: Access) -> None:
+def artifacts(job: str, folder: Path | None, links: bool, access: Access) -> None:
     """List a job's artifacts, or save them."""
     with access.open() as client:
         found = client.artifacts(job)
@@ -113,6 +114,9 @@ def artifacts(job: str, folder: Path | None, access: Access) -> None:
             console().print("This job has no artifacts.")
         elif folder:
             print_saved(save_artifacts(client, found, folder))
+        elif links:
+            for row in found:
+                console().print(row["name"], client.link(row["id"])["url"], sep="\n", markup=False, soft_wrap=True)
         else:
             shown = table("artifact", "name", "size", "type", "made by")
             for row in found:

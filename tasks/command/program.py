@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 refused or failed; 2 wrong settings or wrong use, and for 
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from typing import NoReturn, cast
 
@@ -59,6 +60,10 @@ def program() -> None:
 
 def main() -> NoReturn:
     """What the console script calls."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that has no ✓ shows a ? instead of a stack of error messages.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
 

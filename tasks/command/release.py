@@ -21,6 +21,7 @@ from tasks.db import Row
 from tasks.errors import Refused, Unavailable
 from tasks.ledger import publish
 from tasks.migrations import migrate as apply_migrations
+from tasks.pipeline import Pipeline, PipelineInvalid
 from tasks.settings import Settings
 
 _NOT_MIGRATED = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction)
@@ -41,13 +42,20 @@ class Released:
 
 def release(settings: Settings) -> Released:
     """Migrate and publish. Safe to run again and by several at once. Raises Refused and Unavailable."""
-    # Loads every step and what it needs: nothing else in this module wants that.
-    from tasks.pipelines import declared
-
-    pipelines = declared(settings.pipeline_packages)
+    pipelines = _declared(settings)
     applied = apply_migrations(settings.direct_url)
     with connect(settings) as connection:
         return Released(applied, publish(connection, pipelines.values(), settings.deploy))
+
+
+def _declared(settings: Settings) -> dict[str, Pipeline]:
+    # Loads every step and what it needs: nothing else in this module wants that.
+    from tasks.pipelines import declared
+
+    try:
+        return declared(settings.pipeline_packages)
+    except (PipelineInvalid, ImportError) as error:
+        raise Refused("pipelines_invalid", f"The pipelines in {settings.pipelines} cannot be used: {error}.") from error
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tasks.command.client import Client, Endpoint
-from tasks.command.console import console, nearby, say
+from tasks.command.console import console, nearby, program_name, say
 from tasks.command.display import Display, open_display
 from tasks.command.jobs import save_artifacts, start_job
 from tasks.command.watch import EXIT_CODES, print_end, show_events, stages_of
@@ -70,5 +70,6 @@ class Sample:
         paths = save_artifacts(client, client.artifacts(job_id), self._reports / job_id)
         console().print("The report:", style="bold")
         for path in paths:
-            console().print(f"  {nearby(path)}", markup=False)
-        console().print(f"  {self._endpoint.url}/api/v1/jobs/{job_id}/artifacts", markup=False)
+            console().print(f"  {nearby(path)}", markup=False, soft_wrap=True)
+        links = f"{program_name()} artifacts {job_id} --links"
+        console().print(f"Links for a browser: {links}", style="dim", markup=False, soft_wrap=True)

@@ -94,7 +94,7 @@ class Household:
         token = self._release(settings, completed)
         children = self._children(settings, completed, door)
         supervisor = stack.enter_context(self._processes(signals, children, postgres))
-        endpoint = Endpoint(f"http://{reachable_host(settings.host)}:{settings.port}", token or "")
+        endpoint = Endpoint(f"http://{reachable_host(settings.host)}:{settings.port}", token)
         if not self._wait_until_ready(supervisor, endpoint):
             return STOPPED if once else 0
         self._welcome(endpoint)
@@ -203,7 +203,9 @@ class Household:
     def _welcome(self, endpoint: Endpoint) -> None:
         self._state.announce(Running(endpoint.url, os.getpid()))
         say("ready", f"after {_since(self._began)}", "green")
-        print_banner(self._state, endpoint.url, has_key=endpoint.token == self._state.read_key())
+        print_banner(
+            self._state, endpoint.url, has_key=endpoint.token is not None and endpoint.token == self._state.read_key()
+        )
 
     def _start_sample(self, endpoint: Endpoint, path: Path | None, signals: Signals) -> Sample | None:
         if path is None:
