@@ -303,3 +303,8 @@ def test_sections_lie_in_the_text_and_do_not_overlap_whatever_the_text() -> None
         leaves = [s for s in sections if s.kind != "part"]
         assert all(0 <= s.start <= s.body <= s.end <= len(text) for s in sections)
         assert all(a.end <= b.start for a, b in itertools.pairwise(leaves))
+
+
+def test_thousands_of_headings_are_not_chapters() -> None:
+    text = "\n\n".join(f"Chapter {n % 900 + 1}\n\n{prose(60)}" for n in range(2_100))
+    assert len(chapters(text)) < 100

@@ -35,7 +35,7 @@ _THINGS = (
 )
 _OPENINGS = (
     "oh ah yes no well why what who how when where then there this that these those it he she they we you my his her "
-    "their our your but and so if as for now here not nor or yet still never come good dear very indeed perhaps thank "
+    "their our your but and so if as now for here not nor or yet still never come good dear very indeed perhaps thank "
     "please hush alas ay aye nay ha hallo hullo hello hey is are was do did don't can't won't i'll i'm i've i'd it's "
     "that's there's he's she's let's what's you're they're besides lest tell"
 )

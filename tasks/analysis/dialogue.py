@@ -74,24 +74,20 @@ def _find_dash(paragraph: str) -> Iterator[Span]:
         yield start.end(), len(paragraph)
 
 
-def _has(mark: str) -> Callable[[str], bool]:
-    return lambda paragraph: mark in paragraph
-
-
-def _has_pair(style: str) -> Callable[[str], bool]:
-    opening, closing = _PAIRS[style]
-    pattern = re.compile(f"(?:^|[\\s(—–]){re.escape(opening)}(?=\\S)[^{closing}]*[.,!?…—–-]{re.escape(closing)}")
+def _opens(mark: str, before: str = r"\S") -> Callable[[str], bool]:
+    """A test for a mark where a quotation can begin: after a space, with something right behind it."""
+    pattern = re.compile(rf"(?:^|[\s(—–]){re.escape(mark)}(?={before})")
     return lambda paragraph: bool(pattern.search(paragraph))
 
 
 _STYLES: dict[str, Callable[[str], bool]] = {
-    "curly": _has("“"),
-    "straight": _has('"'),
-    "guillemets": _has_pair("guillemets"),
-    "low": _has("„"),
-    "reversed": _has_pair("reversed"),
-    "corner": _has("「"),
-    "curly single": _has_pair("curly single"),
+    "curly": _opens("“"),
+    "straight": lambda p: '"' in p,
+    "guillemets": _opens("«", r"\s?\S"),
+    "low": lambda p: "„" in p,
+    "reversed": _opens("»", r"[^\W\d_]"),
+    "corner": lambda p: "「" in p,
+    "curly single": _opens("‘"),
     "straight single": lambda p: bool(_OPEN_SINGLE.search(p)) and bool(re.search(r"[.,!?…—-]'(?![^\W_])", p)),
     "dash": lambda p: bool(_DASH.match(p)),
 }

@@ -50,7 +50,20 @@ _VERBS = word_set(
     "was is had has did does would could should will can must might looked turned went came stood sat took felt knew "
     "saw made gave shook nodded smiled seemed kept held rose ran put let left found heard spoke drew never"
 )
-# Words that begin sentences and speeches; a capital on them says nothing.
+# Words that so often begin a sentence that a capital there says nothing, whatever the rest of the chapter holds.
+_BEGINNINGS = word_set(
+    "a about above across after again against all almost already also although always among an and another any "
+    "anyone anything as at away because before behind beside besides beyond both but by can come could dear "
+    "despite did do does down during each either enough even ever every everyone everything except few finally "
+    "first for from had has have he hello her here hers hey him his how however i if in indeed inside instead "
+    "into is it its just last later least let like little long look many maybe me meanwhile more moreover most "
+    "much my near neither never next no nobody none nor not nothing now of off often oh on once one only onto or "
+    "other our out outside over perhaps please poor quite rather really she since so some somebody someone "
+    "something sometimes somewhere soon still such suddenly tell than thank that the their them then there "
+    "therefore these they this those though through thus till to together too toward towards two under until up "
+    "upon us was we well were what whatever when whenever where wherever whether which while who whoever whom "
+    "whose why will with within without would yes yesterday yet you your"
+)
 _OPENERS = "\"'“‘«„([—–-:;_*…"
 _TITLE_GAP = re.compile(r"\.?\s+")
 _POSSESSIVE = re.compile(r"['’]s?$")
@@ -163,7 +176,7 @@ def _may_begin(token: Token, written: Counter[str]) -> bool:
         return False
     word = token.text.lower()
     # At the beginning of a sentence only a word that this chapter never writes small can be a name.
-    return not token.first or word in TITLES or not written[word]
+    return not token.first or word in TITLES or not (written[word] or word in _BEGINNINGS)
 
 
 def _is_capital(word: str) -> bool:

@@ -21,6 +21,8 @@ from tasks.documents.model import Heading
 
 MISSED_OPENING = 300  # words before "Chapter 2" that are chapter 1 without its heading
 
+MOST_CHAPTERS = 2_000  # more is a list or an accident, not a book
+
 
 def find_chapters(text: str, headings: Sequence[Heading] = ()) -> list[Section]:
     """The sections of a text in order of where they start, parts before the chapters they span.
@@ -41,7 +43,7 @@ def find_chapters(text: str, headings: Sequence[Heading] = ()) -> list[Section]:
 def _find_outline(lines: Lines, marks: list[Mark], span: tuple[int, int]) -> Outline:
     for way in (outline_by_numbers, outline_by_structure, outline_by_names, outline_by_scenes):
         outline = way(lines, marks, span)
-        if outline:
+        if outline and len(outline.chapters) <= MOST_CHAPTERS:
             return outline
     return outline_by_length(lines, marks, span)
 
