@@ -66,7 +66,7 @@ def _print_history(events: list[Event]) -> None:
     shown = table("seq", "time", "event", "step", "attempt", "done", "message")
     for event in events:
         attempt = "" if event.attempt is None else str(event.attempt)
-        message = event.message or (f"{event.current} of {event.total}" if event.total else "")
+        message = event.message or (f"{event.current} of {event.total}" if (event.total or 0) > 1 else "")
         if event.code:
             message = f"{event.code}: {message}"
         shown.add_row(str(event.seq), clock(event.at), event.kind, event.where, attempt, f"{event.percent} %", message)
