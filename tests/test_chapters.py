@@ -141,6 +141,15 @@ def test_parts_are_their_own_level_and_span_their_chapters() -> None:
     assert [sum(p.start <= c.start < p.end for c in chapters(text)) for p in parts] == [2, 2]
 
 
+def test_a_part_without_chapters_is_one_and_ends_the_part_before_it() -> None:
+    text = book("PART ONE\n\nCHAPTER I", "CHAPTER II", "PART TWO", "PART THREE\n\nCHAPTER I", "CHAPTER II")
+    sections = find_chapters(text)
+    titles = [s.title for s in sections if s.kind == "chapter"]
+    assert titles == ["Chapter 1", "Chapter 2", "Part 2", "Chapter 1", "Chapter 2"]
+    second = next(s for s in sections if s.title == "Part 2")
+    assert [p.title for p in sections if p.kind == "part" and p.start <= second.start < p.end] == []
+
+
 def test_parts_without_chapters_are_the_chapters() -> None:
     text = book("PART ONE", "PART TWO", "PART THREE", words=900)
     assert [(s.kind, s.title) for s in find_chapters(text)] == [

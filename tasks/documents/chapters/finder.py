@@ -130,8 +130,10 @@ class _Sections:
         ]
 
     def _part(self, mark: Mark, sections: list[Section]) -> Section:
-        """A part spans from its heading to the next part of its rank, or to the back matter."""
-        later = [m.start for m in self.outline.parts if m.start > mark.start]
+        """A part spans from its heading to the next heading of its kind, or to the back matter."""
+        families = {m.family for m in self.outline.parts if m.rank < 3}
+        others = [m for m in self.outline.chapters if m.family in families]  # parts that are one chapter
+        later = [m.start for m in [*self.outline.parts, *others] if m.start > mark.start]
         back = [s.start for s in sections if s.kind == "back" and s.start > mark.start]
         end = min([*later, *back, self.span[1]])
         title, body = find_title(self.lines, mark, min([*(s.start for s in sections if s.start > mark.start), end]))
