@@ -64,7 +64,10 @@ class Runner:
             await self._desk.release(attempt)
             raise
         finally:
-            del self._held[attempt.step_run]
+            # The next attempt of the same step run may be in hand already: it was queued when this one was settled.
+            held = self._held.get(attempt.step_run)
+            if held is not None and held[0] is attempt:
+                del self._held[attempt.step_run]
 
     async def _execute(self, attempt: Attempt) -> None:
         step = None
