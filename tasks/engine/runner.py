@@ -155,6 +155,7 @@ class Runner:
             if report := reports.newest():
                 try:
                     await self._desk.report_progress(attempt, *report)
+                    reports.told()
                 except AWAY:
                     log.info("the database is away; a progress report was dropped")
 
@@ -192,17 +193,21 @@ class Reports:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int] = (0, 0)
+        self._given: tuple[int, int] = (0, 0)
+        self._told: tuple[int, int] = (0, 0)
+
+    def told(self) -> None:
+        """The report that was given out last has arrived; one that was cut off on its way is given out again."""
+        self._told = self._given
 
     def newest(self) -> tuple[int, int, str] | None:
-        """The newest report, once; None when there is none that was not given out before."""
+        """The newest report; None when there is none that was not told before."""
         try:
             stat = self._path.stat()
             current, total, message = json.loads(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        version = (stat.st_mtime_ns, stat.st_ino)
-        if version == self._seen:
+        self._given = (stat.st_mtime_ns, stat.st_ino)
+        if self._given == self._told:
             return None
-        self._seen = version
         return int(current), int(total), str(message)
