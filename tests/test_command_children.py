@@ -1,9 +1,11 @@
-"""Processes under supervision: they come back when they die, stop when told, and never outlive who started them."""
+"""Processes under supervision come back when they die, stop when told, never outlive who started them; and the port."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import time
@@ -15,10 +17,12 @@ import pytest
 from processes import ended
 from tree import ROOT
 
-from tasks.command.children import Child
+from tasks.command.children import Child, describe_end
+from tasks.command.door import open_door, reachable_host
 from tasks.command.signals import Signals
 from tasks.command.supervisor import PostgresWatch, Supervisor
 from tasks.embedded import EmbeddedPostgres
+from tasks.errors import Refused
 
 # Says that it is ready, then waits to be told to stop.
 POLITE = (
@@ -176,3 +180,62 @@ def test_when_postgres_comes_back_elsewhere_everybody_is_told(tmp_path: Path, si
     supervisor.watch(lambda: "postgresql://elsewhere" in child.last_words())
     supervisor.kill()
     assert told == ["postgresql://elsewhere"]
+
+
+def test_a_busy_port_is_passed_over_unless_it_must_be_that_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with open_door("127.0.0.1", port, exactly=False) as door:
+            assert door.getsockname()[1] > port
+        with pytest.raises(Refused, match=f"port_busy: Port {port} is used by another program"):
+            open_door("127.0.0.1", port, exactly=True)
+
+
+def test_an_address_that_is_not_ours_is_said() -> None:
+    with pytest.raises(Refused, match="address_invalid"):
+        open_door("192.0.2.1", 8000, exactly=True)
+
+
+def test_a_listener_on_every_address_is_reached_on_this_machine() -> None:
+    assert [reachable_host(h) for h in ("0.0.0.0", "::", "::1", "10.0.0.5")] == [
+        "127.0.0.1", "[::1]", "[::1]", "10.0.0.5",
+    ]  # fmt: skip
+
+
+def test_each_end_in_a_row_doubles_the_wait_before_the_next_start(tmp_path: Path) -> None:
+    child = Child("child", ["/bin/false"], {}, tmp_path / "log", 1)
+    delays = []
+    for deaths in range(1, 10):
+        child.deaths = deaths
+        delays.append(child.delay_s)
+    assert delays == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_the_end_of_a_process_is_said_in_words() -> None:
+    assert [describe_end(code) for code in (0, 3, -9)] == [
+        "ended by itself", "ended with exit code 3", "was killed (SIGKILL)",
+    ]  # fmt: skip
+
+
+def test_the_last_lines_of_a_log_are_at_hand(tmp_path: Path) -> None:
+    child = Child(
+        "child", ["/bin/sh", "-c", "for n in 1 2 3 4; do echo line $n; done; exit 7"], {}, tmp_path / "log", 1
+    )
+    child.start()
+    while (end := child.notice_end()) is None:
+        os.sched_yield()
+    assert end == "ended with exit code 7"
+    assert child.last_words(lines=2) == ["line 3", "line 4"]
+    assert child.deaths == 1
+    assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
+
+
+def test_a_log_that_has_grown_long_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.command.children._LOG_BYTES", 10)
+    (tmp_path / "x.log").write_text("a long old log\n")
+    child = Child("child", ["/bin/sh", "-c", "echo new"], {}, tmp_path / "x.log", 1)
+    child.start()
+    while not child.ended():
+        os.sched_yield()
+    assert (tmp_path / "x.log").read_text() == "new\n"
+    assert (tmp_path / "x.log.1").read_text() == "a long old log\n"
