@@ -154,3 +154,24 @@ branched.gate("second_look", after=("gathered",), expires_s=60)
 @branched.step(stage="exporting", queue="llm")
 async def ending(approval: Decision, second_look: Decision, gathered: Number) -> Number:
     return Number(value=gathered.value)
+
+
+lenient = Pipeline("lenient", title="Items may fail before a gate", params=Numbers)
+
+
+@lenient.step(stage="chunking", queue="llm")
+async def given(params: Numbers) -> list[Number]:
+    return [Number(value=index) for index in range(params.width)]
+
+
+@lenient.step(stage="analyzing", queue="llm", map="given", allow_failures=1)
+async def tried(item: Number) -> Number:
+    return Number(value=item.value)
+
+
+@lenient.step(stage="analyzing", queue="llm", map="given")
+async def told(item: Number, tried: Number) -> Number:
+    return Number(value=tried.value)
+
+
+lenient.gate("approval", after=("told",))

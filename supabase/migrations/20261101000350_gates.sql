@@ -132,9 +132,11 @@ begin
   job := ledger.reopen_all(job);
 end $$;
 
--- Forget what steps did. Items whose source stays are laid out already and only made ready again.
+-- Forget what steps did, files included: there may be fewer items or other names this time. Items whose source stays are
+-- laid out already and only made ready again.
 create function ledger.undo_steps(job public.jobs, undone text[]) returns void language plpgsql as $$
 begin
+  delete from public.artifacts a where a.job_id = job.id and a.step = any(undone);
   delete from public.job_steps s using public.pipeline_steps p
   where s.job_id = job.id and s.step = any(undone) and p.graph = job.graph and p.name = s.step
     and (p.map is null or p.map = any(undone));
