@@ -73,6 +73,11 @@ def retry(connection: Connection, job_id: UUID, tenant_id: UUID, user_id: UUID |
     _one(connection, "ledger_retry", {"job_id": job_id, "tenant_id": tenant_id, "user_id": user_id})
 
 
+def release_settings(connection: Connection, settings: Settings) -> None:
+    """Tell the database what its own sweep (pg_cron) must know."""
+    _one(connection, "ledger_release_settings", reconcile_arguments(settings))
+
+
 def publish(connection: Connection, pipelines: Iterable[Pipeline], deploy: str) -> list[str]:
     """Make these pipelines the current ones, and retire all others. Returns their names."""
     names = []

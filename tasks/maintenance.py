@@ -14,7 +14,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -47,15 +48,13 @@ async def keep_running(name: str, once: Callable[[], Awaitable[float]]) -> None:
 class Maintenance:
     """The loops of one worker."""
 
-    def __init__(
-        self, settings: Settings, pool: AsyncPool, worker: UUID, runner: Runner, lanes: list[LedgerJobManager]
-    ) -> None:
+    def __init__(self, settings: Settings, pool: AsyncPool, worker: UUID, runner: Runner) -> None:
+        self.lanes: list[LedgerJobManager] = []
         self.stopping = False
         self._settings = settings
         self._pool = pool
         self._worker = worker
         self._runner = runner
-        self._lanes = lanes
 
     def loops(self) -> dict[str, Callable[[], Awaitable[float]]]:
         """Every loop by name; each call does one round and returns the seconds until the next."""
@@ -63,11 +62,11 @@ class Maintenance:
 
     async def beat(self) -> float:
         """Show that we live; stop what is no longer ours."""
-        took_from: set[str] = set()
-        for lane in self._lanes:
-            took_from |= lane.took_from
+        took: Counter[str] = Counter()
+        for lane in self.lanes:
+            took.update(lane.took_from)
             lane.took_from.clear()
-        row = await self._ask("engine_beat", self._identity() | {"took_from": list(took_from)})
+        row = await self._ask("engine_beat", self._identity() | {"took_from": list(took), "took": list(took.values())})
         self._runner.revoke(row["revoked"])
         return self._settings.heartbeat_s
 
@@ -89,6 +88,11 @@ class Maintenance:
         interval = self._settings.sweep_interval_s
         await self._in_turn("sweep", interval, "ledger_reconcile")
         return interval
+
+    async def prune(self) -> int:
+        """Forget results that nobody uses any more; returns how many."""
+        days = {"days": self._settings.result_retention_days}
+        return int((await self._ask("engine_prune_results", days))["pruned"])
 
     async def sign_off(self) -> None:
         """Say that this worker ended in good order."""
@@ -114,7 +118,7 @@ class Maintenance:
             "stopping": self.stopping,
         }
 
-    async def _ask(self, name: str, arguments: dict[str, object]) -> Row:
+    async def _ask(self, name: str, arguments: Mapping[str, object]) -> Row:
         async with self._pool.connection() as connection:
             row = await (await connection.execute(statement(name), arguments)).fetchone()
         assert row is not None, name

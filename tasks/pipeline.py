@@ -121,6 +121,7 @@ class Step:
     map: str | None
     allow_failures: int
     attempts: int
+    retry_for_s: float
     timeout_s: float
     memory_bytes: int
     failure: str
@@ -232,6 +233,7 @@ class Pipeline:
         map: str | None = None,
         allow_failures: int = 0,
         attempts: int = 3,
+        retry_for_s: float = 86_400,
         timeout_s: float = 60,
         memory_mb: int = 1024,
         failure: str = "step",
@@ -258,6 +260,7 @@ class Pipeline:
                 map=map,
                 allow_failures=allow_failures,
                 attempts=attempts,
+                retry_for_s=retry_for_s,
                 timeout_s=timeout_s,
                 memory_bytes=memory_mb * MIB,
                 failure=failure,

@@ -10,6 +10,7 @@ Names only: this module imports no step.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from uuid import UUID
@@ -33,7 +34,7 @@ class LedgerJobManager(manager.JobManager):
 
     def __init__(self, connector: procrastinate.BaseConnector, pool: AsyncPool, worker: UUID, slots: int) -> None:
         super().__init__(connector)
-        self.took_from: set[str] = set()
+        self.took_from: Counter[str] = Counter()
         self._pool = pool
         self._worker = worker
         self._slots = slots
@@ -89,7 +90,7 @@ class LedgerJobManager(manager.JobManager):
         async with self._pool.connection() as connection:
             rows = await (await connection.execute(statement("engine_claim"), arguments)).fetchall()
         for row in rows:
-            self.took_from.add(row["queue_name"])
+            self.took_from[row["queue_name"]] += 1
             self._ready.append(self._accept(row, queue_worker))
 
     def _accept(self, row: Row, queue_worker: int) -> jobs.Job:
@@ -108,13 +109,26 @@ def make_app(url: str, pool: AsyncPool, worker: UUID, slots: int) -> tuple[procr
     return app, job_manager
 
 
-def register(app: procrastinate.App, lane: LedgerJobManager, run_step: Callable[[Claimed], Awaitable[None]]) -> None:
-    """Name the one task there is. What was claimed waits in the job manager, so that it is never logged."""
+def register(
+    app: procrastinate.App,
+    lane: LedgerJobManager,
+    run_step: Callable[[Claimed], Awaitable[None]],
+    prune: Callable[[], Awaitable[int]],
+) -> None:
+    """Name the tasks there are. What was claimed waits in the job manager, so that it is never logged.
+
+    With no periodic task, Procrastinate 3.10 does not watch its own listener and heartbeat: there must be one.
+    """
 
     @app.task(name=RUN_STEP, pass_context=True)
     async def run(context: procrastinate.JobContext, step_run: str) -> None:
         assert context.job.id is not None
         await run_step(lane.take_work(context.job.id))
+
+    @app.periodic(cron="17 * * * *")
+    @app.task(name="prune", queue="maintenance", queueing_lock="prune")
+    async def prune_results(timestamp: int) -> None:
+        await prune()
 
 
 async def _look_into_queue_schema(connection: psycopg.AsyncConnection[Any]) -> None:

@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     child_max_tasks: int = Field(500, ge=1, description="Steps a child runs before it is replaced.")
     heartbeat_s: float = Field(1.0, gt=0, le=30, description="How often a worker shows that it is alive.")
     lease_s: float = Field(30.0, gt=1, le=3600, description="A worker silent for this long is taken for dead.")
+    result_retention_days: int = Field(
+        90, ge=1, description="Results of steps that no job refers to are used again for so long."
+    )
     max_losses: int = Field(3, ge=1, le=100, description="A step run that lost this many workers fails.")
     queue_timeout_s: int = Field(
         300, ge=1, description="A job fails after waiting this long with no worker picking up."

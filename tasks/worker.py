@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from procrastinate.worker import Worker
@@ -74,8 +75,8 @@ async def _run_lanes(settings: Settings, sandbox: Sandbox, stop: asyncio.Event) 
     async with _pool(settings) as pool:
         desk = Desk(pool)
         runner = Runner(settings, desk, open_storage(settings), sandbox)
-        async with _lanes(settings, pool, worker_id, runner) as lanes:
-            upkeep = Maintenance(settings, pool, worker_id, runner, [lane.jobs for lane in lanes])
+        upkeep = Maintenance(settings, pool, worker_id, runner)
+        async with _lanes(settings, pool, worker_id, runner, upkeep) as lanes:
             await upkeep.beat()
             loops = [asyncio.create_task(keep_running(name, once)) for name, once in upkeep.loops().items()]
             log.info("worker %s serves %s", worker_id, ", ".join(settings.queues))
@@ -124,14 +125,17 @@ async def _pool(settings: Settings) -> AsyncIterator[AsyncPool]:
 
 
 @asynccontextmanager
-async def _lanes(settings: Settings, pool: AsyncPool, worker_id: Any, runner: Runner) -> AsyncIterator[list[Lane]]:
+async def _lanes(
+    settings: Settings, pool: AsyncPool, worker_id: UUID, runner: Runner, upkeep: Maintenance
+) -> AsyncIterator[list[Lane]]:
     async def run_step(work: Claimed) -> None:
         await runner.run(Attempt.from_work(work))
 
     lanes, apps = [], []
     for queues, slots in _widths(settings):
         app, jobs = make_app(settings.direct_url, pool, worker_id, slots)
-        register(app, jobs, run_step)
+        register(app, jobs, run_step, upkeep.prune)
+        upkeep.lanes.append(jobs)
         await app.open_async()
         apps.append(app)
         lanes.append(

@@ -16,7 +16,8 @@ select value, blob from ledger.gather(%(job)s, %(step)s)
 
 -- name: engine_beat
 -- Show that the worker is alive; gives the step runs that are no longer its own.
-select ledger.beat(%(worker)s, %(host)s, %(pid)s, %(deploy)s, %(queues)s, %(took_from)s, %(held)s, %(stopping)s) as revoked
+select ledger.beat(%(worker)s, %(host)s, %(pid)s, %(deploy)s, %(queues)s, %(took_from)s, %(held)s, %(stopping)s,
+  %(took)s) as revoked
 
 -- name: engine_sign_off
 -- Forget a worker that ended in good order.
@@ -29,6 +30,10 @@ select promoted, next_in from ledger.promote_due(%(most)s)
 -- name: engine_recover_lost
 -- Take back what dead workers held, and end what has run out of time.
 select ledger.recover_lost(%(lease_s)s, %(max_losses)s) + ledger.expire_gates() + ledger.expire_jobs() as repairs
+
+-- name: engine_prune_results
+-- Forget results that no job refers to and nobody used for days.
+select ledger.prune_results(make_interval(days => %(days)s)) as pruned
 
 -- name: engine_take_turn
 -- Whether it is this worker's turn to run a chore.

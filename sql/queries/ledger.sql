@@ -41,6 +41,10 @@ select ledger.publish(%(graph)s, %(digest)s, %(deploy)s)
 -- Retire the pipelines that this release does not have.
 select ledger.retire_pipelines(%(kept)s)
 
+-- name: ledger_release_settings
+-- Tell the database what its own sweep must know.
+select ledger.release_settings(%(lease_s)s, %(queue_timeout_s)s, %(max_losses)s)
+
 -- name: ledger_reconcile
 -- Repair what died, for all jobs or for one.
 select ledger.reconcile(%(lease_s)s, %(queue_timeout_s)s, %(max_losses)s, %(job_id)s) as repairs

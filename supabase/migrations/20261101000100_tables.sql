@@ -180,6 +180,7 @@ create table public.step_results (
   check ((value is null) <> (blob is null)),
   check (value is null or octet_length(value::text) <= 16384)
 );
+create index step_results_by_use on public.step_results (used_at);
 create index step_results_by_identity on public.step_results (tenant_id, identity, id desc);
 
 -- Step runs: one step (and item) of one job ------------------------------------------------------
@@ -349,7 +350,18 @@ create index workers_by_heartbeat on ops.workers (heartbeat_at);
 -- When a queue job was last picked up from each queue. Outlives the workers: a deploy must not look like a standstill.
 create table ops.pickups (
   queue text primary key,
-  at timestamptz not null
+  at timestamptz not null,
+  counted integer not null default 0,           -- since `counting_since`, for ...
+  counting_since timestamptz not null,
+  per_s double precision                        -- ... the rate of the last full minute; null: not known yet
+);
+
+-- What the sweep must know when nobody is there to tell it: pg_cron's call. Written by each release.
+create table ops.sweep_settings (
+  singleton boolean primary key default true check (singleton),
+  lease_s double precision not null,
+  queue_timeout_s double precision not null,
+  max_losses integer not null
 );
 
 -- One row for each chore that must not be forgotten: when it was last begun, when it last ended well, and its yield.

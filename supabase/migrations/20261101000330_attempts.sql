@@ -122,6 +122,7 @@ begin
   return (
     select jsonb_build_object(
       'step_run', run.id, 'attempt', run.attempt, 'failures', run.failures, 'previous_error', run.error_code,
+      'age_s', extract(epoch from ledger.now() - run.created_at),
       'job', job.id, 'tenant', job.tenant_id, 'pipeline', job.pipeline, 'step', step.name, 'item', run.item,
       'item_value', run.item_value, 'params', job.params,
       'document', (select jsonb_build_object('title', d.title, 'filename', d.filename, 'kind', d.kind,
@@ -168,7 +169,8 @@ end $$;
 
 -- Complete an attempt: result, artifacts, event, progress and the next steps' queue jobs, or nothing at all.
 -- `result`: {"digest", "value" | "blob", "artifacts", "used", "progress": the last report as [current, total, message]},
--- or {"reuse": id}; with "skipped": why, when the step had nothing to do. `items`: for steps that are mapped over. False when the attempt is stale.
+-- or {"reuse": id}; with "skipped": why, when the step had nothing to do. `items`: for steps that are mapped over. False
+-- when the attempt is stale.
 create function ledger.complete(run_id uuid, of_attempt integer, result jsonb, items jsonb default null)
 returns boolean language plpgsql as $$
 declare

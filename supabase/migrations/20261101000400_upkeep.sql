@@ -1,17 +1,26 @@
 -- Upkeep: what keeps moving when something died, and the views that prove that nothing is lost.
 
 -- A worker says that it is alive, which queues it took work from, and which attempts it believes to hold
--- (`held`: {step run: attempt}). Returns the step runs that are no longer its own: cancelled, lost or given away.
+-- (`held`: {step run: attempt}); `took`: how many from each of `took_from`, one if not said. Returns the step runs that are
+-- no longer its own: cancelled, lost or given away.
 create function ledger.beat(
   worker uuid, on_host text, with_pid integer, of_deploy text, of_queues text[], took_from text[], held jsonb,
-  is_stopping boolean
+  is_stopping boolean, took integer[] default null
 ) returns uuid[] language plpgsql as $$
 begin
   insert into ops.workers as w (id, host, pid, deploy, queues, started_at, heartbeat_at, held)
   values (worker, on_host, with_pid, of_deploy, of_queues, ledger.now(), ledger.now(), beat.held)
   on conflict (id) do update set heartbeat_at = ledger.now(), stopping = is_stopping, held = excluded.held;
-  insert into ops.pickups (queue, at) select q, ledger.now() from unnest(took_from) q order by q
-  on conflict (queue) do update set at = excluded.at;
+  insert into ops.pickups as u (queue, at, counted, counting_since)
+  select t.queue, ledger.now(), coalesce(t.taken, 1), ledger.now() from unnest(took_from, took) t(queue, taken)
+  order by t.queue
+  on conflict (queue) do update set
+    at = excluded.at,
+    counted = case when u.counting_since < ledger.now() - interval '1 minute' then 0 else u.counted end + excluded.counted,
+    counting_since = case when u.counting_since < ledger.now() - interval '1 minute' then ledger.now()
+                     else u.counting_since end,
+    per_s = case when u.counting_since < ledger.now() - interval '1 minute'
+            then u.counted / extract(epoch from ledger.now() - u.counting_since) else u.per_s end;
   return array(
     select h.key::uuid from jsonb_each_text(beat.held) h
     left join public.job_steps s on s.id = h.key::uuid
@@ -181,6 +190,43 @@ begin
   return cardinality(strays);
 end $$;
 
+-- Forget results that no job refers to and that nobody has used for a time. At most `most`; returns how many.
+create function ledger.prune_results(older_than interval, most integer default 5000) returns integer
+language plpgsql as $$
+declare
+  pruned integer;
+begin
+  delete from public.step_results r where r.id in (
+    select o.id from public.step_results o
+    where o.used_at < ledger.now() - older_than
+      and not exists (select from public.job_steps s where s.result_id = o.id)
+    order by o.used_at limit most for update skip locked);
+  get diagnostics pruned = row_count;
+  return pruned;
+end $$;
+
+-- The sweep for callers that know no settings: pg_cron. Does nothing until a release has written them.
+create function ledger.reconcile_as_released() returns integer language plpgsql as $$
+declare
+  settings ops.sweep_settings;
+  repairs integer;
+begin
+  select * into settings from ops.sweep_settings;
+  if settings.singleton is null then
+    return 0;
+  end if;
+  repairs := ledger.reconcile(settings.lease_s, settings.queue_timeout_s, settings.max_losses);
+  perform ledger.sign_chore('sweep', null, repairs);
+  return repairs;
+end $$;
+
+create function ledger.release_settings(lease double precision, queue_timeout double precision, losses integer)
+returns void language sql volatile as $$
+  insert into ops.sweep_settings (lease_s, queue_timeout_s, max_losses) values (lease, queue_timeout, losses)
+  on conflict (singleton) do update set lease_s = excluded.lease_s, queue_timeout_s = excluded.queue_timeout_s,
+    max_losses = excluded.max_losses
+$$;
+
 -- Remember that a chore ran, for readiness and `doctor`.
 create function ledger.sign_chore(chore text, by_worker uuid, with_repairs integer) returns void
 language sql volatile as $$
@@ -237,7 +283,7 @@ begin
   end if;
   ahead := ledger.queue_ahead(run.queue, run.queue_job_id);
   return jsonb_build_object('reason', 'queue', 'queue', run.queue, 'ahead', ahead,
-    'message', case when ahead = 0 then 'It is next in line.'
+    'estimate_s', ledger.estimate_s(run.queue, ahead), 'message', case when ahead = 0 then 'It is next in line.'
                     when ahead >= 1000 then 'More than 1000 steps are ahead of it.'
                     else format('%s %s ahead of it.', ahead, case ahead when 1 then 'step is' else 'steps are' end) end);
 end $$;
@@ -262,6 +308,12 @@ $$;
 create function ledger.served(of_queue text) returns boolean language sql stable as $$
   select exists (select from ops.workers w where of_queue = any(w.queues) and not w.stopping
                  and w.heartbeat_at > ledger.now() - interval '60 seconds')
+$$;
+
+-- Seconds until as many step runs of a queue have been begun, at the rate of the last minutes; null: not known.
+create function ledger.estimate_s(of_queue text, ahead integer) returns integer language sql stable as $$
+  select ceil((ahead + 1) / u.per_s)::integer from ops.pickups u
+  where u.queue = of_queue and u.per_s > 0 and u.at > ledger.now() - interval '5 minutes'
 $$;
 
 -- How many queue jobs of a queue come before one, counted up to 1000.

@@ -31,6 +31,7 @@ class Attempt:
     step_run: UUID
     number: int
     failures: int
+    age_s: float
     previous_error: str | None
     job: UUID
     tenant: UUID
@@ -54,6 +55,7 @@ class Attempt:
             step_run=UUID(work["step_run"]),
             number=work["attempt"],
             failures=work["failures"],
+            age_s=work["age_s"],
             previous_error=work["previous_error"],
             job=UUID(work["job"]),
             tenant=UUID(work["tenant"]),

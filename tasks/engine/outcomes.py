@@ -5,7 +5,7 @@ Permanent          fail now
 confined           again, under the code <failure>_crashed, _timeout, _out_of_memory
 storage is away    again
 anything else      again
-attempts used up   fail, with the code of the last error
+attempts used up   fail, with the code of the last error; so when the time for retries is over
 """
 
 from __future__ import annotations
@@ -37,9 +37,15 @@ class Failure:
 def judge(error: BaseException, attempt: Attempt, step: Step | None) -> Failure:
     """Decide what becomes of a step run whose attempt raised `error`."""
     code, message = _explain(error, step)
-    final = isinstance(error, Permanent) or step is None or attempt.failures + 1 >= step.attempts
     slow = error.retry_after if isinstance(error, Transient) and error.everybody else None
-    return Failure(code, message, _describe(error), None if final else _delay(error, attempt.failures), slow)
+    return Failure(code, message, _describe(error), _retry_in(error, attempt, step), slow)
+
+
+def _retry_in(error: BaseException, attempt: Attempt, step: Step | None) -> float | None:
+    if isinstance(error, Permanent) or step is None or attempt.failures + 1 >= step.attempts:
+        return None
+    delay = _delay(error, attempt.failures)
+    return delay if attempt.age_s + delay <= step.retry_for_s else None
 
 
 def _explain(error: BaseException, step: Step | None) -> tuple[str, str]:
@@ -60,6 +66,8 @@ def _explain(error: BaseException, step: Step | None) -> tuple[str, str]:
 def _describe(error: BaseException) -> str:
     """For the operator: the error, its own detail, and the stack notes; bounded."""
     parts = [f"{type(error).__name__}: {error}", getattr(error, "detail", ""), *getattr(error, "__notes__", [])]
+    if isinstance(error, Confined):
+        parts.insert(1, f"peak memory {error.peak_memory_bytes / 2**20:.0f} MiB")
     return "\n".join(part for part in parts if part)[:20_000]
 
 
