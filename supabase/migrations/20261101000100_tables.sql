@@ -352,7 +352,7 @@ create table ops.pickups (
   queue text primary key,
   at timestamptz not null,
   counted integer not null default 0,           -- since `counting_since`, for ...
-  counting_since timestamptz not null,
+  counting_since timestamptz not null default ledger.now(),
   per_s double precision                        -- ... the rate of the last full minute; null: not known yet
 );
 
