@@ -130,13 +130,19 @@ def test_parts_are_given_to_their_chapters(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "sentence"),
-    [(b"Nineteen " * 19, "only 19 words"), (b"One", "only 1 word in"), (b"12345 !!", "no text")],
+    ("data", "code", "sentence"),
+    [
+        (b"Nineteen " * 19, "too_short", "only 19 words"),
+        (b"One", "too_short", "only 1 word in"),
+        (b"12345 !!", "no_text", "no text"),
+    ],
 )
-def test_too_little_text_is_a_permanent_failure_with_a_sentence(desk: Desk, data: bytes, sentence: str) -> None:
+def test_too_little_text_is_a_permanent_failure_with_a_sentence(
+    desk: Desk, data: bytes, code: str, sentence: str
+) -> None:
     with pytest.raises(Permanent) as failure:
         declared.extract(take(desk, data), desk)
-    assert failure.value.code == "no_text"
+    assert failure.value.code == code
     assert sentence in failure.value.message
 
 

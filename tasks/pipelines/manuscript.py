@@ -101,7 +101,7 @@ def extract(source: Source, context: Context) -> Extracted:
     found = read_document(context.path(source.blob), source.kind, engine="pypdf" if safer else None)
     words = count_words(found.text)
     if words < FEWEST_WORDS:
-        raise Permanent("no_text", _say_too_short(words), detail=f"{words} words, engine {found.engine}")
+        raise Permanent("too_short" if words else "no_text", _say_too_short(words), detail=f"{words} words, engine {found.engine}")
     context.progress(1, 1, f"Read {words:,} words")
     return Extracted(
         text=context.write(found.text.encode()),
