@@ -150,11 +150,12 @@ STORY = [
 
 def test_lines_tell_of_stages_tenths_and_surprises_and_of_nothing_else() -> None:
     out = io.StringIO()
-    lines = Lines(Console(file=out, width=200))
+    lines = Lines("book: manuscript", Console(file=out, width=200))
     for one in STORY:
         lines.show(one)
-    shown = [line[21:] for line in out.getvalue().splitlines()]
-    assert shown == [
+    title, *shown = out.getvalue().splitlines()
+    assert title == "book: manuscript"
+    assert [line[21:] for line in shown] == [
         "  0 %  initializing  Waiting for a worker.",
         "  0 %  parsing       extract",
         " 14 %  parsing       extract: page 30",
@@ -187,11 +188,11 @@ def test_the_bar_shows_stages_percent_and_what_is_happening() -> None:
 
 def test_what_is_shown_after_closing_is_nothing() -> None:
     out = io.StringIO()
-    lines = Lines(Console(file=out))
+    lines = Lines("book: manuscript", Console(file=out))
     lines.close()
     lines.show(STORY[0])
     lines.note("The connection was lost.")
-    assert out.getvalue() == ""
+    assert out.getvalue() == "book: manuscript\n"
 
 
 def test_the_end_is_told_in_one_sentence() -> None:

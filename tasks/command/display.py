@@ -110,13 +110,14 @@ class Display(Protocol):
 
 def open_display(title: str, stages: list[str]) -> Display:
     """A bar where somebody looks, lines where not. `stages`: what the job goes through, in order."""
-    return Bar(title, stages, console()) if console().is_terminal else Lines(console())
+    return Bar(title, stages, console()) if console().is_terminal else Lines(title, console())
 
 
 class Lines:
-    """One line for each stage, each tenth of the way and each surprise."""
+    """The title, then one line for each stage, each tenth of the way and each surprise."""
 
-    def __init__(self, out: Console) -> None:
+    def __init__(self, title: str, out: Console) -> None:
+        out.print(title, markup=False)
         self.standing = Standing()
         self._out = out
         self._open = True
