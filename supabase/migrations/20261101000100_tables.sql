@@ -236,7 +236,8 @@ create index job_steps_by_result on public.job_steps (result_id) where result_id
 create index job_steps_running on public.job_steps (worker_id) where status = 'running';
 create index job_steps_due on public.job_steps (due_at) where status = 'retrying';
 create index job_steps_queued on public.job_steps (queue, queued_at) where status = 'queued';
-create index job_steps_order on public.job_steps (queue, priority) where status = 'queued';
+-- By minus the priority, so that nobody looks here for the tail of one tenant, walking over everybody else's.
+create index job_steps_order on public.job_steps (queue, (-priority)) where status = 'queued';
 create index job_steps_shares on public.job_steps (tenant_id, queue, priority) where status = 'queued';
 create index job_steps_held on public.job_steps (tenant_id) where status = 'held';
 create index job_steps_moving on public.job_steps (job_id)

@@ -74,7 +74,7 @@ create function ledger.virtual_start(of_tenant uuid, of_queue text, behind_own b
 language plpgsql stable as $$
 begin
   return greatest(
-    (select -max(s.priority) from public.job_steps s where s.status = 'queued' and s.queue = of_queue),
+    (select min(-s.priority) from public.job_steps s where s.status = 'queued' and s.queue = of_queue),
     case when behind_own then (select -min(s.priority) from public.job_steps s
       where s.status = 'queued' and s.tenant_id = of_tenant and s.queue = of_queue) end,
     0);
@@ -85,6 +85,13 @@ create function ledger.virtual_cost(of_tenant uuid, of_queue text) returns integ
 begin
   return greatest(1, round(10 / coalesce(
     (select h.weight from ops.shares h where h.tenant_id = of_tenant and h.queue = of_queue), 1)))::integer;
+end $$;
+
+-- The priority of the nr-th step run after a virtual start. Virtual time is zero again whenever its queue is empty. In a
+-- queue that never is, it ends after two hundred million step runs of one tenant: from there on, first come, first served.
+create function ledger.place(start integer, cost integer, nr bigint) returns integer language plpgsql immutable as $$
+begin
+  return -least(start + cost * nr, 2147483647)::integer;
 end $$;
 
 -- Whoever holds step runs back because of a pause keeps the pause from ending until that is committed: ending it must
@@ -112,7 +119,7 @@ begin
     update public.job_steps s set
       status = case when h.paused then 'held' else 'queued' end,
       queue_job_id = case when not h.paused then nextval('procrastinate.procrastinate_jobs_id_seq') end,
-      priority = -(h.start + h.cost * r.nr), queued_at = ledger.now(), worker_id = null, due_at = null, finished_at = null
+      priority = ledger.place(h.start, h.cost, r.nr), queued_at = ledger.now(), worker_id = null, due_at = null, finished_at = null
     from runs r join shares h using (tenant_id, queue)
     where s.id = r.id
     returning s.id, s.queue, s.queue_job_id, s.priority

@@ -37,8 +37,8 @@ begin
   with run as (
     insert into public.job_steps (job_id, tenant_id, step, status, queue, priority, queue_job_id, created_at, queued_at)
     values (job.id, job.tenant_id, step.name, case when paused then 'held' else 'queued' end, step.queue,
-            -(ledger.virtual_start(job.tenant_id, step.queue, job.status = 'queued')
-              + ledger.virtual_cost(job.tenant_id, step.queue)),
+            ledger.place(ledger.virtual_start(job.tenant_id, step.queue, job.status = 'queued'),
+                         ledger.virtual_cost(job.tenant_id, step.queue), 1),
             case when not paused then nextval('procrastinate.procrastinate_jobs_id_seq') end, ledger.now(), ledger.now())
     returning id, queue, priority, queue_job_id
   )

@@ -255,8 +255,9 @@ begin
   was_paused := found;
   if of_scope = 'tenant' then
     perform ledger.enqueue(array(
-      select s.id from public.job_steps s where s.tenant_id = of_name::uuid and s.status = 'held'
-      order by s.queued_at, s.id for update), behind_own => true);
+      select s.id from public.job_steps s join public.jobs j on j.id = s.job_id
+      where s.tenant_id = of_name::uuid and s.status = 'held'
+      order by j.status = 'queued', s.queued_at, s.id for update of s), behind_own => true);
   else
     -- What stood because of the pause gets its full time again before it counts as waiting for nobody.
     insert into ops.pickups (queue, at) values (of_name, ledger.now()) on conflict (queue) do update set at = excluded.at;
