@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.pipeline import Decision, Pipeline
+from tasks.errors import Transient
+from tasks.pipeline import Context, Decision, Pipeline
 
 
 class Number(BaseModel):
@@ -175,3 +176,14 @@ async def told(item: Number, tried: Number) -> Number:
 
 
 lenient.gate("approval", after=("told",))
+
+
+limited = Pipeline("limited", title="Asks a provider that is busy at first", params=Numbers)
+
+
+@limited.step(stage="analyzing", queue="llm")
+async def ask(params: Numbers, context: Context) -> Number:
+    """The first attempt is told to come back in `width` seconds, and so is everybody else."""
+    if params.width and context.attempt == 1:
+        raise Transient("provider_busy", "The provider is busy.", retry_after=params.width, everybody=True)
+    return Number(value=context.attempt)
