@@ -16,7 +16,7 @@ from api.events import events
 from api.files import files
 from api.health import health
 from api.house import House, house
-from api.incoming import REQUEST_ID, request_id
+from api.incoming import REQUEST_ID, limit_silence, request_id
 from api.jobs import jobs
 from api.live import Hub
 from api.logs import log_when_sent
@@ -76,6 +76,7 @@ def _admit() -> None:
     """Nobody gets past here without a good token, except to what is declared public: forgetting closes, never opens."""
     g.started = time.monotonic()
     request_id()
+    limit_silence()
     if request.routing_exception is not None:
         return
     call = declared_call()

@@ -20,7 +20,7 @@ _KEPT = "ledgerline_openapi"
 
 @docs.call("GET", "/openapi.json", "OpenAPI document", access=Access.PUBLIC)
 def show_openapi() -> Response:
-    """OpenAPI 3.1."""
+    """OpenAPI 3.1, made from the same declarations that requests are held to."""
     return Response(json.dumps(document(current_app)), mimetype="application/json")
 
 

@@ -21,6 +21,7 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 _MOST_PROBLEMS = 20
+SILENCE_S = 30.0
 
 
 def request_id() -> str:
@@ -29,6 +30,14 @@ def request_id() -> str:
         given = request.headers.get(REQUEST_ID, "")
         g.request_id = given if _SANE_ID.fullmatch(given) else uuid4().hex
     return str(g.request_id)
+
+
+def limit_silence() -> None:
+    """Give up on a sender that falls silent in the middle of its body, instead of keeping its place for ever."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        expects_more = bool(request.content_length) or "chunked" in request.headers.get("Transfer-Encoding", "")
+        connection.settimeout(SILENCE_S if expects_more else None)
 
 
 def read_query(model: type[Model]) -> Model:

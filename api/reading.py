@@ -13,11 +13,11 @@ from tasks.db import Row, statement
 def read(desk: House, caller: Caller, name: str, **arguments: Any) -> list[Row]:
     """Rows of one statement, run as the caller.
 
-    Begin, role and claims, the statement and commit travel together: one round trip, and nothing is left behind on a
-    pooled connection, because role and claims are local to the transaction.
+    Role and claims travel together with the statement: one round trip. What is sent together is one transaction, and
+    role and claims are local to it, so nothing of them is left on the pooled connection.
     """
     with desk.pool.connection() as connection:
-        with connection.pipeline(), connection.transaction():
+        with connection.pipeline():
             connection.execute(statement("act_as_user"), {"claims": json.dumps(caller.claims)})
             cursor = connection.execute(statement(name), arguments)
         return cursor.fetchall()

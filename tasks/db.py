@@ -60,7 +60,21 @@ def statement_connection() -> dict[str, Any]:
 
 def open_pool(url: str, size: int) -> Pool:
     """A pool of autocommit connections returning dict rows; connects in the background."""
-    return ConnectionPool(url, kwargs=_CONNECTION, min_size=1, max_size=size, open=True, timeout=10, name="ledgerline")
+    return ConnectionPool(
+        url, kwargs=_CONNECTION, min_size=1, max_size=size, open=True, timeout=10, check=notice_end, name="ledgerline"
+    )
+
+
+def notice_end(connection: psycopg.Connection[Any]) -> None:
+    """Raise OperationalError when the server has hung up on a connection that was idle.
+
+    Looks at what has arrived, and asks nothing: it costs no round trip, and a restarted server costs no request.
+    """
+    # The first look may find the server's last words, and only the second that nothing follows.
+    for _ in range(2):
+        connection.pgconn.consume_input()
+    if connection.pgconn.status != psycopg.pq.ConnStatus.OK:
+        raise psycopg.OperationalError("the server has closed the connection")
 
 
 @contextmanager

@@ -19,9 +19,7 @@ from api import live, stream
 from api.house import house_of
 from tasks.db import open_pool
 
-LISTENERS = (
-    "select pid from pg_stat_activity where datname = current_database() and application_name = 'ledgerline live'"
-)
+LISTENERS = "select pid from pg_stat_activity where datname = current_database() and application_name = %s"
 
 
 def frames(lines: Iterator[str]) -> Iterator[dict[str, str]]:
@@ -224,7 +222,7 @@ def test_a_killed_listener_comes_back_and_no_event_is_lost(front: Front, served:
         seen = [next(messages) for _ in range(4)]
         old = until(lambda: _listeners(front))
         for number in range(5):
-            play.all("select pg_terminate_backend(pid) from (" + LISTENERS + ") l")
+            play.all("select pg_terminate_backend(pid) from (" + LISTENERS + ") l", live.NAME)
             play.report(work, number, 5)
         seen += [next(messages) for _ in range(5)]
         assert until(lambda: _listeners(front) - old)
@@ -234,7 +232,7 @@ def test_a_killed_listener_comes_back_and_no_event_is_lost(front: Front, served:
 
 
 def _listeners(front: Front) -> set[int]:
-    return {row["pid"] for row in front.play.all(LISTENERS)}
+    return {row["pid"] for row in front.play.all(LISTENERS, live.NAME)}
 
 
 def test_without_hearing_anything_streams_look_for_themselves(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -329,6 +329,16 @@ def test_an_unknown_job_cannot_be_moved(front: Front, what: str) -> None:
     assert (answer.status_code, error_code(answer)) == (404, "job_not_found")
 
 
+def test_connections_that_a_restarting_database_cut_cost_no_request(front: Front) -> None:
+    person = front.person()
+    for _ in range(3):
+        assert person.get("/jobs").status_code == 200
+        front.play.all(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"
+        )
+
+
 def test_the_database_away_is_said_and_when_to_come_back(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: object, **__: object) -> None:
         raise psycopg.OperationalError("server closed the connection: secret host name")

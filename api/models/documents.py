@@ -11,7 +11,7 @@ from pydantic import Field
 from api.models.base import Answer, Page, Request, example
 from api.models.jobs import Job
 
-DOCUMENT = {
+_DOCUMENT = {
     "id": "01931c2e-8f1a-7c3e-9a55-2f6f0f7c1b10",
     "title": "The Lamplighter's Ledger",
     "filename": "The Lamplighter's Ledger.docx",
@@ -22,7 +22,10 @@ DOCUMENT = {
     "status": "uploaded",
     "uploaded_by": "5f0c2a52-2a6e-4d2f-9c1e-6f9d0c5a7e11",
     "created_at": "2026-11-23T09:30:00Z",
-    "links": {"self": "/api/v1/documents/01931c2e-8f1a-7c3e-9a55-2f6f0f7c1b10"},
+    "links": {
+        "self": "/api/v1/documents/01931c2e-8f1a-7c3e-9a55-2f6f0f7c1b10",
+        "jobs": "/api/v1/jobs?document_id=01931c2e-8f1a-7c3e-9a55-2f6f0f7c1b10",
+    },
 }
 
 
@@ -36,7 +39,7 @@ class DocumentLinks(Answer):
 class Document(Answer):
     """An uploaded file and what is known about it."""
 
-    model_config = example(**DOCUMENT)
+    model_config = example(**_DOCUMENT)
 
     id: UUID
     title: str

@@ -32,7 +32,15 @@ _SUMMARY = {
     "created_at": "2026-11-23T09:30:01Z",
     "started_at": "2026-11-23T09:30:01Z",
     "finished_at": None,
-    "links": {"self": f"/api/v1/jobs/{_ID}", "events": f"/api/v1/jobs/{_ID}/events"},
+    "links": {
+        "self": f"/api/v1/jobs/{_ID}",
+        "events": f"/api/v1/jobs/{_ID}/events",
+        "stream": f"/api/v1/jobs/{_ID}/stream",
+        "artifacts": f"/api/v1/jobs/{_ID}/artifacts",
+        "cancel": f"/api/v1/jobs/{_ID}/cancel",
+        "retry": None,
+        "document": f"/api/v1/documents/{_DOCUMENT_ID}",
+    },
 }
 
 

@@ -1,0 +1,84 @@
+"""How often a call goes to the database and back, counted on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from api_play import Front, Person, make_settings, submit_job
+from wire_counter import WireCounter, counting
+
+from api import create_app
+from api.house import house_of
+
+
+@pytest.fixture
+def counter(front: Front) -> Iterator[WireCounter]:
+    with counting(front.settings.database_url.get_secret_value()) as counter:
+        yield counter
+
+
+@pytest.fixture
+def caller(front: Front, counter: WireCounter, tmp_path: Path) -> Iterator[Person]:
+    """An owner at an API whose every word to the database is counted."""
+    app = create_app(make_settings(counter.url, tmp_path, database_pool_size=1))
+    desk = house_of(app)
+    desk.pool.wait()
+    yield Person(app, front.person().user)
+    desk.close()
+
+
+def taken(counter: WireCounter, before: int) -> int:
+    return counter.round_trips - before
+
+
+def test_submitting_a_job_takes_three_round_trips_the_first_time_and_ever_after(
+    front: Front, caller: Person, counter: WireCounter
+) -> None:
+    for width in (1, 2, 2):
+        before = counter.round_trips
+        submit_job(front, caller, params={"width": width})
+        assert taken(counter, before) == 3
+
+
+def test_a_pipeline_that_was_published_again_costs_no_more(front: Front, caller: Person, counter: WireCounter) -> None:
+    submit_job(front, caller)
+    front.play.all(
+        "update pipelines set graph = (select graph from pipelines where name = 'one') where name = 'line' returning 1"
+    )
+    before = counter.round_trips
+    job = submit_job(front, caller, params={"width": 7})
+    assert taken(counter, before) == 3
+    assert [step["name"] for step in job["steps"]] == ["only"]
+
+
+def test_looking_at_a_job_takes_two(front: Front, caller: Person, counter: WireCounter) -> None:
+    job = submit_job(front, caller)["id"]
+    for path in (f"/jobs/{job}", f"/jobs/{job}/events", "/jobs", "/documents"):
+        before = counter.round_trips
+        caller.get(path)
+        assert taken(counter, before) == 2, path
+
+
+def test_reading_as_somebody_leaves_nothing_of_them_on_the_connection(front: Front, caller: Person) -> None:
+    caller.get("/jobs")
+    with house_of(caller.app).pool.connection() as connection:
+        row = connection.execute(
+            "select current_user::text as who, session_user::text as login,"
+            " coalesce(current_setting('request.jwt.claims', true), '') as claims"
+        ).fetchone()
+    assert row is not None
+    assert (row["who"], row["claims"]) == (row["login"], "")
+
+
+def test_the_counter_counts(front: Front, counter: WireCounter) -> None:
+    with psycopg.connect(counter.url, autocommit=True) as connection:
+        before = counter.round_trips
+        for _ in range(3):
+            connection.execute("select 1")
+        assert taken(counter, before) == 3
+        with connection.transaction():
+            connection.execute("select 1")
+        assert taken(counter, before) == 6
