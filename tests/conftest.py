@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["fixtures_database", "fixtures_embedded", "fixtures_ledger", "fixtures_storage"]
+pytest_plugins = ["fixtures_database", "fixtures_embedded", "fixtures_ledger", "fixtures_storage", "fixtures_api"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
