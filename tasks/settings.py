@@ -85,6 +85,8 @@ class Settings(BaseSettings):
         problems = []
         if self.jwt_secret and self.jwks_url:
             problems.append("JWT_SECRET and JWKS_URL are both set: choose one way to verify tokens")
+        if (self.jwt_secret or self.jwks_url) and not (self.jwt_issuer or self.supabase_url):
+            problems.append("JWT_ISSUER (or SUPABASE_URL) is needed to check whose tokens are taken")
         if self.storage == "supabase" and not (self.supabase_url and self.supabase_secret_key):
             problems.append("STORAGE=supabase needs SUPABASE_URL and SUPABASE_SECRET_KEY")
         if self.storage == "local" and not self.link_secret:

@@ -154,7 +154,7 @@ def test_what_is_given_wins_over_what_up_would_fill_in(state: StateFolder, monke
 def test_a_dot_env_file_counts_as_given_and_the_environment_wins(
     state: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path(".env").write_text("LOG_LEVEL=DEBUG\nDEPLOY=from-file\nJWKS_URL=http://localhost/jwks\n")
+    Path(".env").write_text("LOG_LEVEL=DEBUG\nDEPLOY=from-file\nJWKS_URL=http://localhost/jwks\nJWT_ISSUER=x\n")
     monkeypatch.setenv("DEPLOY", "from-environment")
     completed = complete(state, {"DATABASE_URL": "postgresql://x"})
     assert completed.load().log_level == "DEBUG"
