@@ -46,7 +46,7 @@ def list_artifacts(member: Member, job_id: UUID, query: ArtifactsPage) -> Artifa
     query=ArtifactQuery,
     gives=ArtifactLink,
     also={302: "`Location` is the link."},
-    errors=("artifact_not_found", "storage_unavailable"),
+    errors=("artifact_not_found", "file_not_found", "storage_unavailable"),
 )
 def get_artifact(member: Member, artifact_id: UUID, query: ArtifactQuery) -> Reply | Response:
     """Redirects to a short-lived link. With `redirect=0`, or when JSON is what you accept, gives the link instead."""

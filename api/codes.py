@@ -30,7 +30,6 @@ CODES: dict[str, Code] = {
     "idempotency_key_invalid": Code(400, "The Idempotency-Key is not 1 to 255 visible ASCII characters."),
     "not_found": Code(404, "There is nothing at this address."),
     "method_not_allowed": Code(405, "This address does not take that method. `Allow` lists those it takes."),
-    "not_acceptable": Code(406, "The answer does not exist in the form that was asked for."),
     "body_too_large": Code(413, "The body is larger than MAX_BODY_BYTES."),
     "file_too_large": Code(413, "The file is larger than MAX_UPLOAD_BYTES. Reading stopped there; nothing was kept."),
     "range_invalid": Code(416, "The file does not have that range of bytes."),
@@ -54,7 +53,6 @@ CODES: dict[str, Code] = {
     "encrypted_file": Code(422, "The file is locked with a password."),
     "corrupt_file": Code(422, "The file is damaged."),
     "zip_bomb": Code(422, "The file unpacks to an unreasonable size."),
-    "too_large": Code(422, "The file holds more parts or more text than any document."),
     # Jobs
     "unknown_pipeline": Code(422, "There is no pipeline of that name. `GET /pipelines` lists them."),
     "params_invalid": Code(422, "The parameters do not fit the pipeline's schema; `details.problems` says where."),

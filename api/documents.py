@@ -35,7 +35,6 @@ documents = Room("documents", "Files that writers upload. Their bytes never chan
 
 _UNREADABLE = (
     "empty_file", "unsupported_type", "type_mismatch", "not_text", "encrypted_file", "corrupt_file", "zip_bomb",
-    "too_large",
 )  # fmt: skip
 
 

@@ -18,7 +18,6 @@ from tasks.errors import LedgerlineError
 _OF_HTTP = {
     404: ("not_found", "There is nothing at this address."),
     405: ("method_not_allowed", "This address does not take that method."),
-    406: ("not_acceptable", "The answer does not exist in the form that was asked for."),
     413: ("body_too_large", "The body is too large."),
     415: ("media_type_unsupported", "This call does not take that Content-Type."),
     416: ("range_invalid", "The file does not have that range of bytes."),
