@@ -28,7 +28,8 @@ def show_openapi() -> Response:
 def show_docs() -> Response:
     """For people. No script, nothing fetched from elsewhere."""
     nonce = secrets.token_urlsafe(16)
-    page = render_template("docs.html", api=document(current_app), codes=CODES, nonce=nonce, resolve=_resolve)
+    api = document(current_app)
+    page = render_template("docs.html", api=api, codes=CODES, nonce=nonce, resolve=_resolve)
     policy = f"default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; frame-ancestors 'none'"
     return Response(page, mimetype="text/html", headers={"Content-Security-Policy": policy})
 

@@ -9,6 +9,14 @@ from pydantic import Field
 
 from api.models.base import Answer, example
 
+_PIPELINE = {
+    "name": "manuscript",
+    "title": "Manuscript report",
+    "version": 1,
+    "accepts": ["docx", "pdf", "txt", "md"],
+    "params_schema": {"type": "object", "properties": {}, "additionalProperties": False},
+}
+
 
 class User(Answer):
     """The user a token speaks for."""
@@ -40,13 +48,7 @@ class Me(Answer):
 class Pipeline(Answer):
     """A pipeline that jobs can be started for."""
 
-    model_config = example(
-        name="manuscript",
-        title="Manuscript report",
-        version=1,
-        accepts=["docx", "pdf", "txt", "md"],
-        params_schema={"type": "object", "properties": {}, "additionalProperties": False},
-    )
+    model_config = example(**_PIPELINE)
 
     name: str
     title: str
@@ -57,5 +59,7 @@ class Pipeline(Answer):
 
 class Pipelines(Answer):
     """All pipelines."""
+
+    model_config = example(pipelines=[_PIPELINE])
 
     pipelines: list[Pipeline]

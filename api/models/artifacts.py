@@ -10,6 +10,19 @@ from pydantic import Field
 
 from api.models.base import Answer, Request, example
 
+_ARTIFACT = {
+    "id": "01931c31-2f0e-7bb1-b5d4-0c8c3f9de001",
+    "job_id": "01931c2f-0d6b-7a40-8c59-8d7d1a4f3e21",
+    "step": "report",
+    "item": None,
+    "name": "report.md",
+    "media_type": "text/markdown",
+    "bytes": 48210,
+    "sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+    "created_at": "2026-11-23T09:31:10Z",
+    "links": {"self": "/api/v1/artifacts/01931c31-2f0e-7bb1-b5d4-0c8c3f9de001"},
+}
+
 
 class ArtifactLinks(Answer):
     """Where to get it."""
@@ -20,18 +33,7 @@ class ArtifactLinks(Answer):
 class Artifact(Answer):
     """A file that a job made."""
 
-    model_config = example(
-        id="01931c31-2f0e-7bb1-b5d4-0c8c3f9de001",
-        job_id="01931c2f-0d6b-7a40-8c59-8d7d1a4f3e21",
-        step="report",
-        item=None,
-        name="report.md",
-        media_type="text/markdown",
-        bytes=48210,
-        sha256="2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
-        created_at="2026-11-23T09:31:10Z",
-        links={"self": "/api/v1/artifacts/01931c31-2f0e-7bb1-b5d4-0c8c3f9de001"},
-    )
+    model_config = example(**_ARTIFACT)
 
     id: UUID
     job_id: UUID
@@ -48,6 +50,8 @@ class Artifact(Answer):
 class Artifacts(Answer):
     """A page of a job's artifacts, oldest first."""
 
+    model_config = example(artifacts=[_ARTIFACT], next_cursor=None)
+
     artifacts: list[Artifact]
     next_cursor: str | None
 
@@ -55,7 +59,7 @@ class Artifacts(Answer):
 class ArtifactsPage(Request):
     """Which artifacts."""
 
-    limit: int = Field(1000, ge=1, le=1000)
+    limit: int = Field(1000, ge=1, le=1000, description="Most rows of this page.")
     cursor: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
 
 

@@ -57,11 +57,15 @@ class Document(Answer):
 class UploadedDocument(Document):
     """A document as its upload answers it: with the job that was started along with it, if one was."""
 
+    model_config = example(**_DOCUMENT, job=None)
+
     job: Job | None = None
 
 
 class Documents(Answer):
     """A page of documents, newest first."""
+
+    model_config = example(documents=[_DOCUMENT], next_cursor="AZMcLo8afD6aVS9vD3wbEA")
 
     documents: list[Document]
     next_cursor: str | None = Field(description="For the next page; null on the last one.")

@@ -14,6 +14,8 @@ CheckName = Literal["database", "migrations", "storage", "workers", "sweep"]
 class Alive(Answer):
     """The process answers."""
 
+    model_config = example(status="alive")
+
     status: Literal["alive"] = "alive"
 
 

@@ -42,6 +42,18 @@ _SUMMARY = {
         "document": f"/api/v1/documents/{_DOCUMENT_ID}",
     },
 }
+_EVENT = {
+    "seq": 4,
+    "at": "2026-11-23T09:30:02Z",
+    "kind": "progress",
+    "stage": "parsing",
+    "step": "extract",
+    "item": None,
+    "attempt": 1,
+    "actor": None,
+    "message": "Page 120 of 300",
+    "data": {"status": "running", "percent": 8, "current": 120, "total": 300},
+}
 
 
 class Progress(Answer):
@@ -171,6 +183,8 @@ class Job(JobSummary):
 class Jobs(Answer):
     """A page of jobs, newest first."""
 
+    model_config = example(jobs=[_SUMMARY], next_cursor="AZMcLw1rekCMWY19Gk8-IQ")
+
     jobs: list[JobSummary]
     next_cursor: str | None = Field(description="For the next page; null on the last one.")
 
@@ -189,9 +203,9 @@ class NewJob(Request):
 class JobsPage(Page):
     """Which jobs."""
 
-    status: JobStatus | None = None
-    pipeline: str | None = Field(None, max_length=63)
-    document_id: UUID | None = None
+    status: JobStatus | None = Field(None, description="Only jobs of this status.")
+    pipeline: str | None = Field(None, max_length=63, description="Only jobs of this pipeline.")
+    document_id: UUID | None = Field(None, description="Only jobs on this document.")
 
 
 class JobQuery(Request):
@@ -203,24 +217,15 @@ class JobQuery(Request):
 class Cancellation(Request):
     """Why a job is cancelled."""
 
+    model_config = example(reason="Wrong file.")
+
     reason: str = Field("", max_length=500, description="Becomes part of the job's history.")
 
 
 class Event(Answer):
     """One line of a job's history. Lines are numbered without gaps and never change."""
 
-    model_config = example(
-        seq=4,
-        at="2026-11-23T09:30:02Z",
-        kind="progress",
-        stage="parsing",
-        step="extract",
-        item=None,
-        attempt=1,
-        actor=None,
-        message="Page 120 of 300",
-        data={"status": "running", "percent": 8, "current": 120, "total": 300},
-    )
+    model_config = example(**_EVENT)
 
     seq: int
     at: datetime
@@ -241,6 +246,8 @@ class Event(Answer):
 class Events(Answer):
     """A part of a job's history, oldest first."""
 
+    model_config = example(events=[_EVENT], next_after=4, last_seq=35, status="running", terminal=False)
+
     events: list[Event]
     next_after: int = Field(description="Ask with `after` set to this to go on.")
     last_seq: int = Field(description="Number of the latest event there is.")
@@ -252,7 +259,7 @@ class EventsQuery(Request):
     """Which part of the history."""
 
     after: int = Field(0, ge=0, le=2_147_483_647, description="Events with a greater number.")
-    limit: int = Field(100, ge=1, le=1000)
+    limit: int = Field(100, ge=1, le=1000, description="Most events of this answer.")
 
 
 class StreamQuery(Request):
