@@ -7,6 +7,7 @@ The hosted Storage says HTTP 400 whatever the cause, and the truth in the body: 
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,8 +61,9 @@ class Taken(LedgerlineError):
 class Client(httpx.Client):
     """An httpx client that raises our errors, for storage3 and for streams alike, and does not wait for ever."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: Patience, tls: ssl.SSLContext) -> None:
         super().__init__(
+            verify=tls,
             timeout=httpx.Timeout(patience.silence_s, connect=patience.connect_s),
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=30),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 from uuid import UUID
 
+import httpx
 from storage3 import SyncStorageClient
 
 from tasks.errors import Refused
@@ -35,18 +37,28 @@ class SupabaseStorage:
     def __init__(self, settings: Settings, patience: Patience | None = None) -> None:
         assert settings.supabase_url is not None
         assert settings.supabase_secret_key is not None
-        key = settings.supabase_secret_key.get_secret_value()
+        self._url = f"{settings.supabase_url.rstrip('/')}/storage/v1/"
+        self._key = settings.supabase_secret_key
         self._patience = patience or Patience()
-        self._http = Client(self._patience)
-        self._store = SyncStorageClient(
-            f"{settings.supabase_url.rstrip('/')}/storage/v1/",
-            # The gateway takes a key that is no JWT as a bearer only when both headers are equal.
-            {"apikey": key, "Authorization": f"Bearer {key}"},
-            http_client=self._http,
-        )
+        self._tls = httpx.create_ssl_context()
         self._bucket = settings.storage_bucket
-        self._objects = self._store.from_(self._bucket)
         self._ttl_s = settings.link_ttl_s
+        self._clients: dict[int, SyncStorageClient] = {}
+
+    @property
+    def _client(self) -> SyncStorageClient:
+        """This thread's client. Under gevent a connection belongs to the loop of the real thread that opened it:
+        another one that took it from a common pool would wait for ever."""
+        thread = threading.get_native_id()
+        if thread not in self._clients:
+            self._clients[thread] = self._open_client()
+        return self._clients[thread]
+
+    def _open_client(self) -> SyncStorageClient:
+        key = self._key.get_secret_value()
+        # The gateway takes a key that is no JWT as a bearer only when both headers are equal.
+        headers = {"apikey": key, "Authorization": f"Bearer {key}"}
+        return SyncStorageClient(self._url, headers, http_client=Client(self._patience, self._tls))
 
     def put(self, tenant_id: UUID, sha256: str, path: Path) -> None:
         """See Storage. Streamed from the file."""
@@ -58,7 +70,9 @@ class SupabaseStorage:
             # Nothing is cached on the way, so what is deleted is gone. What the bytes are is not told to the store, so
             # that no browser ever shows an uploaded page as one of the project's own.
             with path.open("rb") as file, suppress(Taken):
-                self._objects.upload(key, file, {"content-type": "application/octet-stream", "cache-control": "0"})
+                self._client.from_(self._bucket).upload(
+                    key, file, {"content-type": "application/octet-stream", "cache-control": "0"}
+                )
 
         self._try(upload)
 
@@ -76,7 +90,7 @@ class SupabaseStorage:
     def exists(self, tenant_id: UUID, sha256: str) -> bool:
         """See Storage."""
         try:
-            self._try(lambda: self._objects.info(_key(tenant_id, sha256)))
+            self._try(lambda: self._client.from_(self._bucket).info(_key(tenant_id, sha256)))
         except Refused:
             self.check()
             return False
@@ -85,7 +99,7 @@ class SupabaseStorage:
     def delete(self, tenant_id: UUID, sha256: str) -> None:
         """See Storage."""
         key = _key(tenant_id, sha256)
-        removed = self._try(lambda: self._objects.remove([key]))
+        removed = self._try(lambda: self._client.from_(self._bucket).remove([key]))
         # Without the right to delete, the store answers as if nothing had been there.
         if not removed and self.exists(tenant_id, sha256):
             raise storage_unavailable("the store kept an object it was told to delete: is this the secret key?")
@@ -96,7 +110,7 @@ class SupabaseStorage:
 
     def check(self) -> None:
         """See Storage. A public bucket is no place for manuscripts, and is not used."""
-        bucket = self._try(lambda: self._store.get_bucket(self._bucket))
+        bucket = self._try(lambda: self._client.get_bucket(self._bucket))
         if bucket.public:
             raise storage_unavailable(
                 f"the bucket {self._bucket!r} is public: everybody could read it; make it private"
@@ -104,7 +118,9 @@ class SupabaseStorage:
 
     def _sign(self, key: str, ttl_s: int, filename: str | None = None) -> str:
         try:
-            signed = self._objects.create_signed_url(key, ttl_s, {"download": filename} if filename else {})
+            signed = self._client.from_(self._bucket).create_signed_url(
+                key, ttl_s, {"download": filename} if filename else {}
+            )
         except Refused:
             self.check()  # to a stranger everything is missing: only a bucket that we see can miss a file
             raise file_not_found() from None
@@ -115,7 +131,10 @@ class SupabaseStorage:
 
     def _receive(self, url: str, part: IO[bytes]) -> str:
         digest = hashlib.sha256()
-        with network_is_passing(), self._http.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
+        with (
+            network_is_passing(),
+            self._client.session.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
+        ):
             for chunk in response.iter_bytes(CHUNK):
                 digest.update(chunk)
                 part.write(chunk)
