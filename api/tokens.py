@@ -41,12 +41,12 @@ class Verifier:
     """Checks tokens as the settings say. Raises SettingsInvalid when they do not say how."""
 
     def __init__(self, settings: Settings) -> None:
-        self._issuer = _issuer(settings)
         self._leeway_s = settings.jwt_leeway_s
         self._secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
         self._keys = PublishedKeys(settings.jwks_url) if settings.jwks_url else None
         self._algorithms = ["HS256"] if self._secret else ["ES256", "RS256"]
         _check(self._secret, self._keys)
+        self._issuer = _issuer(settings)
 
     def verify(self, authorization: str | None) -> Caller:
         """The user an `Authorization` header speaks for. Raises Refused (401, 403); Unavailable without keys."""
@@ -121,9 +121,9 @@ def _uuid(subject: object) -> UUID:
 def _issuer(settings: Settings) -> str:
     if settings.jwt_issuer:
         return settings.jwt_issuer
-    if settings.supabase_url:
-        return f"{settings.supabase_url.rstrip('/')}/auth/v1"
-    raise SettingsInvalid("JWT_ISSUER or SUPABASE_URL must be set: tokens of others would be accepted without it")
+    # The settings see to it that one of the two is there wherever tokens are checked.
+    assert settings.supabase_url is not None
+    return f"{settings.supabase_url.rstrip('/')}/auth/v1"
 
 
 def _check(secret: str | None, keys: PublishedKeys | None) -> None:
