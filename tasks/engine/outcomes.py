@@ -74,7 +74,7 @@ def _describe(error: BaseException) -> str:
 def _delay(error: BaseException, failures: int) -> float:
     if isinstance(error, Confined):
         return 0.0
-    told = error.retry_after if isinstance(error, Transient) else None
+    told = getattr(error, "retry_after", None)  # a step's Transient, or a store that asked us to wait
     backoff = random.uniform(0, min(CAP_S, BASE_S * 2.0**failures))  # noqa: S311 - jitter, not a secret
     waits_for_storage = 1.0 if isinstance(error, Unavailable) else 0.0
     return max(backoff, told or 0.0, waits_for_storage)
