@@ -10,6 +10,7 @@ Names only: this module imports no step.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -77,7 +78,13 @@ class LedgerJobManager(manager.JobManager):
             self._rung += 1
             await on_notification(channel=channel, notification=notification)
 
-        await super().listen_for_jobs(on_notification=count, queues=queues)
+        try:
+            await super().listen_for_jobs(on_notification=count, queues=queues)
+        except asyncio.CancelledError as error:
+            # Cancelled while connecting, the half-made connection lives as long as this error is kept, and Procrastinate
+            # keeps it until the last step has ended. A Postgres that wants to stop would wait for it.
+            traceback.clear_frames(error.__traceback__)
+            raise
 
     async def _gather_slots(self) -> None:
         """Under load, let a few running steps end first: one claim of many is far cheaper than many of one."""
