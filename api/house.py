@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -37,8 +38,10 @@ class House:
         """Make room for uploads, and clear away what a killed process left there."""
         self.staging.mkdir(parents=True, exist_ok=True)
         for left in self.staging.glob("upload-*"):
-            if left.stat().st_mtime < time.time() - _ABANDONED_S:
-                left.unlink(missing_ok=True)
+            # Another process may clear up, or finish its upload, at the same moment.
+            with suppress(FileNotFoundError):
+                if left.stat().st_mtime < time.time() - _ABANDONED_S:
+                    left.unlink()
 
     def close(self) -> None:
         """End streams and long polls, then the connections."""
