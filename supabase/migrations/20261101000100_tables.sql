@@ -264,6 +264,8 @@ create table public.reviews (
   id uuid primary key default ledger.uuid7(),
   job_id uuid not null references public.jobs on delete cascade,
   tenant_id uuid not null,
+  pipeline text not null,            -- as the job has it, and never changed there: lists find reviews by it ...
+  document_id uuid,                  -- ... and by this
   step text not null,
   step_run uuid not null,
   status text not null default 'open' check (status in (
@@ -281,7 +283,9 @@ create table public.reviews (
   expires_at timestamptz,
   check ((status = 'open') = (decided_at is null))
 );
-create index reviews_open on public.reviews (tenant_id, id) where status = 'open';
+create index reviews_by_tenant on public.reviews (tenant_id, status, id);
+create index reviews_by_pipeline on public.reviews (tenant_id, pipeline, status, id);
+create index reviews_by_document on public.reviews (document_id, status, id) where document_id is not null;
 create index reviews_by_job on public.reviews (job_id, id);
 create index reviews_expiring on public.reviews (expires_at) where status = 'open' and expires_at is not null;
 

@@ -14,8 +14,9 @@ end $$;
 create function ledger.ask_reviewer(inout job public.jobs, step public.pipeline_steps, run public.job_steps)
 language plpgsql as $$
 begin
-  insert into public.reviews (job_id, tenant_id, step, step_run, opened_at, expires_at)
-  values (job.id, job.tenant_id, step.name, run.id, ledger.now(), ledger.now() + make_interval(secs => step.expires_s));
+  insert into public.reviews (job_id, tenant_id, pipeline, document_id, step, step_run, opened_at, expires_at)
+  values (job.id, job.tenant_id, job.pipeline, job.document_id, step.name, run.id, ledger.now(),
+          ledger.now() + make_interval(secs => step.expires_s));
   job.stage := step.stage;
   job := ledger.note(job, 'gate_opened', 'A person has to decide here.', '{}', step.name);
 end $$;
