@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 import sys
 import typing
 from collections.abc import Callable
@@ -35,6 +36,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 QUEUES = ("cpu", "llm", "media", "maintenance")
 STAGES = ("initializing", "parsing", "chunking", "analyzing", "exporting")
 SPECIAL = ("document", "source", "params", "item", "context")
+
+NAME = re.compile("[a-z][a-z0-9_]{0,62}")
 
 MIB = 1024 * 1024
 
@@ -201,6 +204,8 @@ class Pipeline:
         accepts: tuple[str, ...] = (),
         params: type[BaseModel] = NoParams,
     ) -> None:
+        if not NAME.fullmatch(name) or version < 1 or not title:
+            raise PipelineInvalid(f"{name!r}: a pipeline needs a title, a version from 1 on, and a name like a_name")
         self.name = name
         self.module = sys._getframe(1).f_globals["__name__"]
         self.title = title
@@ -218,8 +223,9 @@ class Pipeline:
         self, name: str, *, after: tuple[str, ...], stage: str = "exporting", expires_s: float | None = None
     ) -> None:
         """Declare a gate: the job waits here until a person decides. Raises PipelineInvalid when it cannot work."""
-        unknown = [step for step in after if step not in self.nodes]
-        if name in self.nodes or not after or unknown or stage not in STAGES or (expires_s or 1) <= 0:
+        free = _is_free(name) and name not in self.nodes
+        placed = bool(after) and all(step in self.nodes for step in after) and stage in STAGES
+        if not (free and placed and (expires_s is None or expires_s > 0)):
             raise PipelineInvalid(f"{self.name}.{name}: a gate needs a new name, a stage, and steps declared above it")
         self.nodes[name] = Gate(name, stage, after, expires_s)
 
@@ -300,6 +306,7 @@ class Pipeline:
         untyped = [name for name in (*step.parameters, "return") if name not in step.hints]
         return [
             ("declared twice", step.name in self.nodes),
+            ("needs another name: like a_name, and not that of a special parameter", not _is_free(step.name)),
             ("allows items to fail but maps over nothing", step.allow_failures > 0 and not step.map),
             (f"unknown queue {step.queue!r}", step.queue not in QUEUES),
             (f"unknown stage {step.stage!r}", step.stage not in STAGES),
@@ -310,9 +317,10 @@ class Pipeline:
             ("maps over a step that does not return a list", bool(step.map) and not self._returns_list(step.map)),
             ("maps over a step that is mapped itself: join it first", self._is_mapped(step.map)),
             (
-                "attempts, timeout, memory and weight must be positive",
-                min(step.attempts, step.timeout_s, step.memory_bytes, step.weight) <= 0,
+                "version, attempts, timeout, memory and weight must be positive",
+                min(step.version, step.attempts, step.timeout_s, step.memory_bytes, step.weight) <= 0,
             ),
+            ("more than 100 attempts", step.attempts > 100),
         ]
 
     def _goes_along(self, parameter: str, map: str | None, hints: dict[str, Any]) -> bool:
@@ -328,3 +336,8 @@ class Pipeline:
     def _returns_list(self, name: str | None) -> bool:
         upstream = self.steps.get(name or "")
         return upstream is not None and typing.get_origin(upstream.hints.get("return")) is list
+
+
+def _is_free(name: str) -> bool:
+    """Whether a step may have this name."""
+    return NAME.fullmatch(name) is not None and name not in SPECIAL
