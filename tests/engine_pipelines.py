@@ -83,11 +83,11 @@ listed = Pipeline("listed", title="Reads a list of results", params=Size)
 
 
 @listed.step(stage="parsing", queue="llm")
-async def source() -> list[Number]:
+async def numbers() -> list[Number]:
     return [Number(value=1), Number(value=2)]
 
 
-@listed.step(stage="analyzing", queue="llm", map="source")
+@listed.step(stage="analyzing", queue="llm", map="numbers")
 async def same(item: Number) -> Number:
     return item
 

@@ -145,18 +145,18 @@ def _graph() -> Pipeline:
     wide = Pipeline("wide", title="Everything at once")
 
     @wide.step(stage="parsing", queue="llm")
-    async def source() -> list[int]:
+    async def numbers() -> list[int]:
         return []
 
-    @wide.step(stage="analyzing", queue="llm", map="source")
+    @wide.step(stage="analyzing", queue="llm", map="numbers")
     async def twice(item: int) -> int:
         return item
 
-    @wide.step(stage="analyzing", queue="llm", map="source")
+    @wide.step(stage="analyzing", queue="llm", map="numbers")
     async def thrice(item: int) -> int:
         return item
 
-    @wide.step(stage="analyzing", queue="llm", after=("source",))
+    @wide.step(stage="analyzing", queue="llm", after=("numbers",))
     async def aside() -> int:
         return 0
 
@@ -187,14 +187,14 @@ def test_empty_maps_one_after_another_complete_a_job_at_once(play: Play) -> None
     chain = Pipeline("chain", title="Nothing to do")
 
     @chain.step(stage="parsing", queue="llm")
-    async def source() -> list[int]:
+    async def numbers() -> list[int]:
         return []
 
-    @chain.step(stage="analyzing", queue="llm", map="source")
+    @chain.step(stage="analyzing", queue="llm", map="numbers")
     async def each(item: int) -> int:
         return item
 
-    @chain.step(stage="exporting", queue="llm", map="source")
+    @chain.step(stage="exporting", queue="llm", map="numbers")
     async def again(item: int, each: list[int]) -> int:
         return item
 
@@ -211,14 +211,14 @@ def test_items_wait_until_the_other_inputs_of_their_step_are_there(play: Play) -
     late = Pipeline("late", title="Items wait")
 
     @late.step(stage="parsing", queue="llm")
-    async def source() -> list[int]:
+    async def numbers() -> list[int]:
         return []
 
     @late.step(stage="parsing", queue="cpu")
     async def other() -> int:
         return 1
 
-    @late.step(stage="analyzing", queue="llm", map="source")
+    @late.step(stage="analyzing", queue="llm", map="numbers")
     async def each(item: int, other: int) -> int:
         return item + other
 
