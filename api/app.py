@@ -10,6 +10,7 @@ from api import failures
 from api.account import account
 from api.artifacts import artifacts
 from api.contract import Access, declared_call
+from api.cors import answer_preflight, open_to_origin
 from api.docs import docs
 from api.documents import documents
 from api.events import events
@@ -21,12 +22,13 @@ from api.jobs import jobs
 from api.live import Hub
 from api.logs import log_when_sent
 from api.paths import PREFIX
+from api.review import review
 from api.tokens import Verifier
 from tasks.db import open_pool
 from tasks.settings import Settings, load
 from tasks.storage import open_storage
 
-ROOMS = (documents, jobs, events, artifacts, files, account, health, docs)
+ROOMS = (documents, jobs, review, events, artifacts, files, account, health, docs)
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -72,20 +74,23 @@ def _furnish(settings: Settings) -> House:
     return house
 
 
-def _admit() -> None:
+def _admit() -> Response | None:
     """Nobody gets past here without a good token, except to what is declared public: forgetting closes, never opens."""
     g.started = time.monotonic()
     request_id()
     limit_silence()
-    if request.routing_exception is not None:
-        return
+    preflight = answer_preflight()
+    if preflight is not None or request.routing_exception is not None:
+        return preflight
     call = declared_call()
     if call is None or call.access is not Access.PUBLIC:
         g.caller = house().tokens.verify(request.headers.get("Authorization"))
+    return None
 
 
 def _dress(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers[REQUEST_ID] = request_id()
+    open_to_origin(response)
     return log_when_sent(response)

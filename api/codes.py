@@ -66,6 +66,11 @@ CODES: dict[str, Code] = {
     "job_did_not_fail": Code(409, "Only a failed job can be retried; `details.status`."),
     "document_quarantined": Code(409, "Workers died over this document; it is not worked on any more."),
     "newer_job_exists": Code(409, "An equal job was started after this one failed."),
+    # Reviews
+    "review_not_found": Code(404, "There is no such review in this tenant."),
+    "already_decided": Code(409, "Somebody was faster, or it expired; `details.status`, `decided_by`, `decided_at`."),
+    "unknown_step": Code(422, "The job's pipeline has no such step to run again from; see `reprocess_from`."),
+    "step_not_reached": Code(409, "The job has not come to that step yet, so it cannot run again from there."),
     # Files
     "artifact_not_found": Code(404, "There is no such artifact in this tenant."),
     "link_invalid": Code(404, "The link was not made by this API."),

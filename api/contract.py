@@ -3,8 +3,8 @@
     @jobs.call("POST", "/jobs", "Start a job", access=Access.WRITE, body=NewJob, gives=Job, status=202, errors=(...))
     def submit_job(member: Member, body: NewJob) -> Reply: ...
 
-A view is handed by name what its declaration promises: `member` (READ and WRITE) or `caller` (USER), `query`, `body`,
-and the parts of its path. What is declared here is also what /openapi.json shows.
+A view is handed by name what its declaration promises: `member` (READ, WRITE, REVIEW) or `caller` (USER), `query`,
+`body`, and the parts of its path. What is declared here is also what /openapi.json shows.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ class Access(Enum):
     USER = "a signed-in user"
     READ = "a member of the tenant"
     WRITE = "an owner or editor of the tenant"
+    REVIEW = "an owner, editor or reviewer of the tenant"
+
+
+MEMBERS = (Access.READ, Access.WRITE, Access.REVIEW)
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ class Call:
         found += ["media_type_unsupported"] if self.form else []
         found += ["request_invalid"] if self.body or self.query or self.form else []
         found += SIGNED_IN if self.access is not Access.PUBLIC else []
-        found += MEMBERSHIP if self.access in (Access.READ, Access.WRITE) else []
-        found += ["role_not_allowed"] if self.access is Access.WRITE else []
+        found += MEMBERSHIP if self.access in MEMBERS else []
+        found += ["role_not_allowed"] if self.access in (Access.WRITE, Access.REVIEW) else []
         return tuple(dict.fromkeys(found))
 
 
@@ -168,6 +172,8 @@ def _enter(call: Call, given: dict[str, Any]) -> people.Member:
     g.tenant_id = member.tenant_id
     if writes:
         people.require_writer(member)
+    elif call.access is Access.REVIEW:
+        people.require_reviewer(member)
     return member
 
 

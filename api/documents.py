@@ -13,6 +13,7 @@ from api.house import House, house
 from api.incoming import parse_json, read_form
 from api.jobs_state import find_job
 from api.models.documents import (
+    Cancelled,
     Document,
     Documents,
     DocumentsPage,
@@ -20,6 +21,7 @@ from api.models.documents import (
     UploadForm,
     UploadQuery,
 )
+from api.models.jobs import Cancellation
 from api.paging import cut, read_cursor
 from api.paths import document_path
 from api.people import Member
@@ -106,6 +108,23 @@ def look_at_document(member: Member, document_id: UUID) -> Document:
     if row is None:
         raise refuse("document_not_found", "There is no such document.")
     return show_document(row)
+
+
+@documents.call(
+    "POST",
+    "/documents/<uuid:document_id>/cancel",
+    "Cancel a document's jobs",
+    access=Access.WRITE,
+    body=Cancellation,
+    gives=Cancelled,
+    errors=("document_not_found",),
+)
+def cancel_document(member: Member, document_id: UUID, body: Cancellation) -> Cancelled:
+    """Stops every job on the document that is not over: queued ones at once, running ones within seconds."""
+    look_at_document(member, document_id)
+    with house().pool.connection() as connection:
+        stopped = ledger.cancel_document(connection, document_id, member.tenant_id, member.user_id, body.reason)
+    return Cancelled(stopped=stopped)
 
 
 def _params(member: Member, form: UploadForm) -> dict[str, Any]:

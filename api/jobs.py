@@ -58,6 +58,7 @@ def submit_job(member: Member, body: NewJob) -> Reply:
         params=member.graph.check(body.params),
         idempotency_key=read_idempotency_key(),
         fresh=body.fresh,
+        deadline_s=body.deadline_s,
     )
     with desk.pool.connection() as connection:
         submitted = ledger.submit(connection, submission)

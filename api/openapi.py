@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.codes import CODES
-from api.contract import JSON, Access, Call, Room
+from api.contract import JSON, MEMBERS, Access, Call, Room
 from api.models.base import Error
 from api.paths import PREFIX
 from api.people import TENANT_HEADER
@@ -110,7 +110,7 @@ def _without_null(schema: Json) -> Json:
 
 def _header_parameters(call: Call) -> list[Json]:
     headers = dict(call.takes_headers)
-    if call.access in (Access.READ, Access.WRITE):
+    if call.access in MEMBERS:
         headers[TENANT_HEADER] = "Which tenant, for users who are members of several."
     return [
         {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}

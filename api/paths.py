@@ -17,6 +17,11 @@ def job_path(job_id: UUID, part: str = "") -> str:
     return f"{PREFIX}/jobs/{job_id}" + (f"/{part}" if part else "")
 
 
+def review_path(review_id: UUID, verb: str = "") -> str:
+    """Of a review, or of a decision about it."""
+    return f"{PREFIX}/review/{review_id}" + (f"/{verb}" if verb else "")
+
+
 def artifact_path(artifact_id: UUID) -> str:
     """Of an artifact."""
     return f"{PREFIX}/artifacts/{artifact_id}"

@@ -16,6 +16,7 @@ from tasks.db import Row, statement
 
 TENANT_HEADER = "X-Tenant-Id"
 WRITERS = ("owner", "editor")
+REVIEWERS = (*WRITERS, "reviewer")
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,18 @@ def memberships(desk: House, caller: Caller, pipeline: str | None = None) -> lis
 
 def require_writer(member: Member) -> None:
     """Raise Refused `role_not_allowed` unless the member may start and stop work."""
-    if member.role not in WRITERS:
-        message = f"Your role here is {member.role}. Starting and stopping work takes an editor or an owner."
-        raise refuse("role_not_allowed", message, role=member.role, allowed=list(WRITERS))
+    _require(member, WRITERS, "Starting and stopping work takes an editor or an owner.")
+
+
+def require_reviewer(member: Member) -> None:
+    """Raise Refused `role_not_allowed` unless the member may decide what waits for a person."""
+    _require(member, REVIEWERS, "Deciding takes a reviewer, an editor or an owner.")
+
+
+def _require(member: Member, roles: tuple[str, ...], rule: str) -> None:
+    if member.role not in roles:
+        message = f"Your role here is {member.role}. {rule}"
+        raise refuse("role_not_allowed", message, role=member.role, allowed=list(roles))
 
 
 def _choose(rows: list[Row], wanted: str | None) -> Row:

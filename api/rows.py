@@ -7,7 +7,8 @@ from typing import Any
 from api.models.artifacts import Artifact, ArtifactLinks
 from api.models.documents import Document, DocumentLinks
 from api.models.jobs import TERMINAL, Event, Job, JobError, JobLinks, JobSummary, Progress, Step, StepStatus, WaitingFor
-from api.paths import PREFIX, artifact_path, document_path, job_path
+from api.models.reviews import Review, ReviewDetail, ReviewLinks
+from api.paths import PREFIX, artifact_path, document_path, job_path, review_path
 from tasks.db import Row
 
 _POLL_MS = {"queued": 1_000, "running": 1_000, "awaiting_review": 30_000}
@@ -53,6 +54,16 @@ def show_artifact(row: Row) -> Artifact:
     return Artifact(**row, links=ArtifactLinks(self=artifact_path(row["id"])))
 
 
+def show_review(row: Row) -> Review:
+    """A row of `api_reviews`."""
+    return Review(**_review(row))
+
+
+def show_review_detail(row: Row) -> ReviewDetail:
+    """A row of `api_review`."""
+    return ReviewDetail(**_review(row))
+
+
 def is_terminal(status: str) -> bool:
     """Whether a job of that status is over: told by status alone."""
     return status in TERMINAL
@@ -84,7 +95,22 @@ def _links(row: Row, terminal: bool) -> JobLinks:
         cancel=None if terminal else job_path(job_id, "cancel"),
         retry=job_path(job_id, "retry") if row["status"] == "failed" else None,
         document=document_path(row["document_id"]) if row["document_id"] else None,
+        review=review_path(row["review_id"]) if row["review_id"] else None,
     )
+
+
+def _review(row: Row) -> dict[str, Any]:
+    is_open = row["status"] == "open"
+    links = ReviewLinks(
+        self=review_path(row["id"]),
+        job=job_path(row["job_id"]),
+        artifacts=job_path(row["job_id"], "artifacts"),
+        document=document_path(row["document_id"]) if row["document_id"] else None,
+        approve=review_path(row["id"], "approve") if is_open else None,
+        reject=review_path(row["id"], "reject") if is_open else None,
+        reprocess=review_path(row["id"], "reprocess") if is_open else None,
+    )
+    return row | {"artifacts": [show_artifact(artifact) for artifact in row["artifacts"]], "links": links}
 
 
 def _step_status(counted: dict[str, Any]) -> StepStatus:

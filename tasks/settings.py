@@ -5,6 +5,8 @@ All problems are listed at once. docs/settings.md is checked against this file b
 
 from __future__ import annotations
 
+import re
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +14,9 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+# As browsers write it in the header Origin: lower case, no path, no port where it is the scheme's own.
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(:[1-9]\d{0,4})?")
+_OWN_PORTS = {"http": ":80", "https": ":443"}
 
 
 class SettingsInvalid(Exception):
@@ -51,6 +56,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on.")
     public_url: str | None = Field(None, description="Base URL clients use. Default: http://HOST:PORT.")
+    allowed_origins: str | None = Field(
+        None, description="Origins whose pages may call the API from a browser, by comma: https://app.example.com"
+    )
     max_upload_bytes: int = Field(200 * MIB, ge=1024, description="Largest document accepted.")
     max_body_bytes: int = Field(MIB, ge=1024, description="Largest JSON body accepted.")
     max_wait_s: int = Field(25, ge=0, le=120, description="Longest long poll.")
@@ -91,6 +99,7 @@ class Settings(BaseSettings):
             problems.append("STORAGE=supabase needs SUPABASE_URL and SUPABASE_SECRET_KEY")
         if self.storage == "local" and not self.link_secret:
             problems.append("STORAGE=local needs LINK_SECRET to sign links")
+        problems += [problem for origin in self.origins if (problem := _check_origin(origin))]
         if self.heartbeat_s * 3 > self.lease_s:
             problems.append("LEASE_S must be at least three times HEARTBEAT_S")
         if problems:
@@ -106,6 +115,11 @@ class Settings(BaseSettings):
     def pipeline_packages(self) -> tuple[str, ...]:
         """Where pipelines are declared."""
         return tuple(name.strip() for name in self.pipelines.split(",") if name.strip())
+
+    @cached_property
+    def origins(self) -> frozenset[str]:
+        """The origins whose pages may call the API."""
+        return frozenset(name.strip() for name in (self.allowed_origins or "").split(",") if name.strip())
 
     @property
     def queues(self) -> tuple[str, ...]:
@@ -124,6 +138,18 @@ def load(**overrides: object) -> Settings:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         raise SettingsInvalid("\n".join(_lines(error))) from None
+
+
+def _check_origin(origin: str) -> str | None:
+    """What is wrong with an origin; None when a browser can send it."""
+    found = _ORIGIN.fullmatch(origin)
+    if "*" in origin:
+        return f"ALLOWED_ORIGINS lists exact origins, and {origin} is a pattern"
+    if found is None:
+        return f"ALLOWED_ORIGINS: {origin} is not an origin (lower case, without a path): https://app.example.com"
+    if found[2] and found[2] == _OWN_PORTS.get(found[1]):
+        return f"ALLOWED_ORIGINS: browsers leave out the port of {origin}, so it must be left out here"
+    return None
 
 
 def _lines(error: ValidationError) -> list[str]:

@@ -75,6 +75,14 @@ class DocumentsPage(Page):
     """Which documents."""
 
 
+class Cancelled(Answer):
+    """What cancelling all of something stopped."""
+
+    model_config = example(stopped=2)
+
+    stopped: int = Field(description="Jobs that were not over and are cancelled now.")
+
+
 class UploadQuery(Request):
     """What to do with the upload."""
 

@@ -15,6 +15,7 @@ StepStatus = Literal[
     "pending", "queued", "held", "running", "retrying", "gated", "completed", "skipped", "failed", "cancelled"
 ]
 TERMINAL = ("completed", "failed", "cancelled")
+LONGEST_DEADLINE_S = 30 * 86_400
 
 _ID = "01931c2f-0d6b-7a40-8c59-8d7d1a4f3e21"
 _DOCUMENT_ID = "01931c2e-8f1a-7c3e-9a55-2f6f0f7c1b10"
@@ -40,6 +41,7 @@ _SUMMARY = {
         "cancel": f"/api/v1/jobs/{_ID}/cancel",
         "retry": None,
         "document": f"/api/v1/documents/{_DOCUMENT_ID}",
+        "review": None,
     },
 }
 _EVENT = {
@@ -82,6 +84,7 @@ class JobLinks(Answer):
     cancel: str | None = Field(description="Null when there is nothing to cancel.")
     retry: str | None = Field(description="Null unless the job failed.")
     document: str | None
+    review: str | None = Field(description="What a person has to decide now; null when nothing waits for one.")
 
 
 class JobSummary(Answer):
@@ -148,6 +151,7 @@ class Job(JobSummary):
         **_SUMMARY,
         params={"language": "en"},
         fresh=False,
+        deadline_at=None,
         steps=[
             {
                 "name": "analyze",
@@ -174,6 +178,7 @@ class Job(JobSummary):
 
     params: dict[str, Any]
     fresh: bool
+    deadline_at: datetime | None = Field(description="If it is not over by then, it fails: `deadline_exceeded`.")
     steps: list[Step]
     waiting_for: WaitingFor | None
     poll_after_ms: int | None = Field(description="When asking again makes sense; null when the job is over.")
@@ -198,6 +203,13 @@ class NewJob(Request):
     document_id: UUID | None = None
     params: dict[str, Any] = Field(default_factory=dict, description="Must fit the pipeline's `params_schema`.")
     fresh: bool = Field(False, description="Compute everything again, also what was computed before.")
+    deadline_s: float | None = Field(
+        None,
+        ge=1,
+        le=LONGEST_DEADLINE_S,
+        description="Seconds from now until the job fails if it is not over, time spent waiting included. Not part of "
+        "what makes two requests equal: a job that an equal request made keeps its own deadline.",
+    )
 
 
 class JobsPage(Page):

@@ -28,7 +28,9 @@ where d.id = %(document_id)s and d.tenant_id = %(tenant_id)s
 -- name: api_jobs
 -- A page of a tenant's jobs, newest first.
 select j.id, j.pipeline, j.document_id, j.created_by, j.status, j.stage, j.percent, j.progress_current,
-  j.progress_total, j.progress_message, j.error_code, j.error_message, j.created_at, j.started_at, j.finished_at
+  j.progress_total, j.progress_message, j.error_code, j.error_message, j.created_at, j.started_at, j.finished_at,
+  case when j.status in ('running', 'awaiting_review') then (select r.id from public.reviews r
+    where r.job_id = j.id and r.status = 'open' order by r.id limit 1) end as review_id
 from public.jobs j
 where j.tenant_id = %(tenant_id)s
   and (%(before)s::uuid is null or j.id < %(before)s::uuid)
@@ -41,7 +43,9 @@ order by j.id desc limit %(most)s
 -- One job with its steps counted and what it waits for. `silent_s`: how long nothing was written about it.
 select j.id, j.pipeline, j.document_id, j.created_by, j.status, j.stage, j.percent, j.progress_current,
   j.progress_total, j.progress_message, j.error_code, j.error_message, j.created_at, j.started_at, j.finished_at,
-  j.params, j.fresh, j.last_seq, extract(epoch from clock_timestamp() - j.updated_at)::float8 as silent_s,
+  case when j.status in ('running', 'awaiting_review') then (select r.id from public.reviews r
+    where r.job_id = j.id and r.status = 'open' order by r.id limit 1) end as review_id,
+  j.params, j.fresh, j.deadline_at, j.last_seq, extract(epoch from clock_timestamp() - j.updated_at)::float8 as silent_s,
   case when j.finished_at is null then access.waiting_for(j.id) end as waiting_for, steps.counted as steps
 from public.jobs j
 cross join lateral (
@@ -89,6 +93,50 @@ order by a.id
 select a.id, a.tenant_id, a.name, a.media_type, a.bytes, a.sha256
 from public.artifacts a
 where a.id = %(artifact_id)s and a.tenant_id = %(tenant_id)s
+
+-- name: api_reviews
+-- A page of a tenant's reviews of one status, with what there is to look at. Open ones: those that wait longest first;
+-- others: newest first.
+with page as (
+  (select r.* from public.reviews r
+   where %(status)s::text = 'open' and r.status = 'open' and r.tenant_id = %(tenant_id)s
+     and (%(last)s::uuid is null or r.id > %(last)s::uuid)
+     and (%(pipeline)s::text is null or r.pipeline = %(pipeline)s::text)
+     and (%(document_id)s::uuid is null or r.document_id = %(document_id)s::uuid)
+   order by r.id limit %(most)s)
+  union all
+  (select r.* from public.reviews r
+   where %(status)s::text <> 'open' and r.status = %(status)s::text and r.tenant_id = %(tenant_id)s
+     and (%(last)s::uuid is null or r.id < %(last)s::uuid)
+     and (%(pipeline)s::text is null or r.pipeline = %(pipeline)s::text)
+     and (%(document_id)s::uuid is null or r.document_id = %(document_id)s::uuid)
+   order by r.id desc limit %(most)s)
+)
+select p.id, p.job_id, p.pipeline, p.document_id, d.title as document_title, p.step, p.status, p.comment, p.decided_by,
+  p.decided_at, p.opened_at, p.expires_at, files.listed as artifacts
+from page p
+left join public.documents d on d.id = p.document_id
+cross join lateral (
+  select coalesce(jsonb_agg(to_jsonb(f)), '[]') as listed from (
+    select a.id, a.job_id, a.step, a.item, a.name, a.media_type, a.bytes, a.sha256, a.created_at
+    from public.artifacts a where a.job_id = p.job_id order by a.step, a.item, a.name limit %(most_artifacts)s) f) files
+order by case when p.status = 'open' then p.id end, p.id desc
+
+-- name: api_review
+-- One review, with what there is to look at and the steps the job could run again from.
+select r.id, r.job_id, r.pipeline, r.document_id, d.title as document_title, r.step, r.status, r.comment, r.decided_by,
+  r.decided_at, r.opened_at, r.expires_at, files.listed as artifacts,
+  array(select p.name from public.pipeline_steps p
+        join public.job_step_totals t on t.job_id = j.id and t.step = p.name and t.opened_at is not null
+        where p.graph = j.graph and not p.gate and r.status = 'open' order by p.position) as reprocess_from
+from public.reviews r
+join public.jobs j on j.id = r.job_id
+left join public.documents d on d.id = r.document_id
+cross join lateral (
+  select coalesce(jsonb_agg(to_jsonb(f)), '[]') as listed from (
+    select a.id, a.job_id, a.step, a.item, a.name, a.media_type, a.bytes, a.sha256, a.created_at
+    from public.artifacts a where a.job_id = r.job_id order by a.step, a.item, a.name limit %(most_artifacts)s) f) files
+where r.id = %(review_id)s and r.tenant_id = %(tenant_id)s
 
 -- name: api_ping
 -- Does the database answer?
