@@ -1,0 +1,275 @@
+"""With tens of thousands of jobs in the ledger, what happens all the time reads a few rows and never a whole table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import sample_pipelines
+from ledger_play import Play, items
+from psycopg.rows import dict_row
+
+from tasks import ledger
+from tasks.db import statement
+
+FILL: LiteralString = """
+create temp table tenant as
+select row_number() over () - 1 as nr, ledger.uuid7() as id from generate_series(1, 20);
+insert into tenants (id, name) select id, 'Tenant ' || nr from tenant;
+
+create temp table bulk as
+select n, ledger.uuid7() as job, ledger.uuid7() as run, t.id as tenant, g.digest as graph, s.name as step,
+       case when n < 20000 then 'queued' when n < 40000 then 'completed' else 'retrying' end as status
+from generate_series(0, 44999) n join tenant t on t.nr = n % 20
+cross join (select g.* from pipelines p join pipeline_graphs g on g.digest = p.graph where p.name = 'line') g
+join pipeline_steps s on s.graph = g.digest and s.position = 1;
+
+insert into jobs (id, tenant_id, pipeline, graph, params, status, percent, total_weight, natural_key, payload_digest,
+                  last_seq, created_at, started_at, finished_at, updated_at)
+select job, tenant, 'line', graph, jsonb_build_object('mark', n),
+       case status when 'retrying' then 'running' else status end, case status when 'completed' then 100 else 0 end, 3,
+       'natural ' || n, 'payload ' || n, 3, now(), now(), case when status = 'completed' then now() end, now()
+from bulk;
+insert into step_results (id, tenant_id, identity, digest, value)
+select run, tenant, encode(sha256(n::text::bytea), 'hex'), repeat('d', 64), '1' from bulk where status = 'completed';
+insert into job_steps (id, job_id, tenant_id, step, status, queue, priority, queue_job_id, result_id, due_at,
+                       created_at, queued_at, attempt, identity)
+select run, job, tenant, step, status, case when n % 2 = 0 then 'llm' else 'cpu' end, -n,
+       case when status = 'queued' then nextval('procrastinate.procrastinate_jobs_id_seq') end,
+       case when status = 'completed' then run end, case when status = 'retrying' then now() + interval '1 hour' end,
+       now(), now(), 1, encode(sha256(n::text::bytea), 'hex')
+from bulk;
+insert into job_step_totals (job_id, tenant_id, step, total, completed, opened_at, finished_at)
+select job, tenant, step, 1, (status = 'completed')::int, now(), case when status = 'completed' then now() end
+from bulk;
+insert into job_events (job_id, seq, tenant_id, at, kind)
+select job, seq, tenant, now(), (array['submitted', 'started', 'step_started'])[seq]
+from bulk, generate_series(1, 3) seq;
+insert into artifacts (job_id, tenant_id, step, name, media_type, bytes, sha256, created_at)
+select job, tenant, step, 'a.txt', 'text/plain', 1, repeat('a', 64), now() from bulk where status = 'completed';
+insert into procrastinate.procrastinate_jobs (id, queue_name, task_name, priority, args)
+select queue_job_id, queue, 'run_step', priority, jsonb_build_object('step_run', id)
+from job_steps where status = 'queued';
+"""
+
+READ: LiteralString = """
+select relname, seq_tup_read::bigint as scanned, coalesce(idx_tup_fetch, 0)::bigint as fetched
+from pg_stat_xact_user_tables where seq_tup_read + coalesce(idx_tup_fetch, 0) > 0
+"""
+
+
+@pytest.fixture(scope="module")
+def full_database(module_database_url: str) -> str:
+    """A ledger that has been used for a while."""
+    with psycopg.connect(module_database_url, row_factory=dict_row) as connection:
+        Play(connection)
+        connection.execute(FILL)
+        connection.commit()
+        connection.autocommit = True
+        connection.execute("vacuum analyze")
+    return module_database_url
+
+
+@pytest.fixture
+def crowd(full_database: str) -> Iterator[Play]:
+    """Somebody who plays in it, in a transaction that is rolled back."""
+    with psycopg.connect(full_database, row_factory=dict_row) as connection:
+        yield Play(connection)
+        connection.rollback()
+
+
+@dataclass
+class Reading:
+    """Rows read by the worst of several calls, by table."""
+
+    scanned: dict[str, int]  # from end to end
+    fetched: dict[str, int]  # through an index
+
+
+def rows_read(play: Play, act: Callable[[], Any], times: int = 8) -> Reading:
+    """Call several times: the later calls use generic plans, if those seem good."""
+    worst = Reading({}, {})
+    for _ in range(times):
+        before = {row["relname"]: row for row in play.all(READ)}
+        act()
+        for row in play.all(READ):
+            was = before.get(row["relname"], {"scanned": 0, "fetched": 0})
+            for way in ("scanned", "fetched"):
+                rows = getattr(worst, way)
+                rows[row["relname"]] = max(rows.get(row["relname"], 0), row[way] - was[way])
+    return worst
+
+
+# Tables that stay small, whatever the number of jobs.
+SMALL = {"pipelines", "pipeline_graphs", "pipeline_steps", "tenants", "members", "workers", "chores", "pauses",
+         "pickups", "slowdowns", "shares"}  # fmt: skip
+
+
+def assert_short(reading: Reading, fetched: int = 300) -> None:
+    assert {table: rows for table, rows in reading.scanned.items() if rows and table not in SMALL} == {}
+    assert max(reading.scanned.values(), default=0) < 2000, reading
+    assert {table: rows for table, rows in reading.fetched.items() if rows > fetched} == {}
+
+
+def hurry(play: Play, newest: int) -> None:
+    """Move the newest queue jobs to the head of the queue."""
+    play.connection.execute(
+        "update procrastinate.procrastinate_jobs set priority = 9"
+        " where id > (select max(id) - %s from procrastinate.procrastinate_jobs)",
+        [newest],
+    )
+
+
+def sign_in(play: Play, tenant: UUID) -> None:
+    """Go on as a member of a tenant."""
+    user = uuid4()
+    play.connection.execute("insert into members values (%s, %s, 'viewer')", [tenant, user])
+    claims = json.dumps({"sub": str(user)})
+    play.all("select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)", claims)
+
+
+def line(play: Play) -> UUID:
+    return play.submit("line")
+
+
+def test_the_look_at_the_counters_finds_reading_of_a_whole_table(crowd: Play) -> None:
+    whole = rows_read(crowd, lambda: crowd.all("select count(*) from jobs where params ->> 'mark' = 'x'"), times=1)
+    assert whole.scanned["jobs"] >= 45_000
+    many = rows_read(
+        crowd, lambda: crowd.all("select sum(attempt) from job_steps where status = 'queued' and queue = 'cpu'")
+    )
+    assert many.fetched["job_steps"] + many.scanned["job_steps"] >= 10_000
+
+
+def test_submitting_is_short(crowd: Play) -> None:
+    assert_short(rows_read(crowd, lambda: line(crowd)))
+
+
+def test_finding_the_like_of_a_request_is_short(crowd: Play) -> None:
+    crowd.submit("line", params={"width": 1})
+    crowd.submit("line", params={"width": 1}, idempotency_key="k")
+    assert_short(rows_read(crowd, lambda: crowd.submit("line", params={"width": 1})))
+    assert_short(rows_read(crowd, lambda: crowd.submit("line", params={"width": 1}, idempotency_key="k")))
+
+
+@pytest.mark.parametrize("queues", [["llm"], ["cpu"], ["cpu", "llm", "media", "maintenance"]])
+@pytest.mark.parametrize("most", [1, 8])
+def test_claiming_is_short(crowd: Play, queues: list[str], most: int) -> None:
+    def claim() -> None:
+        assert len(crowd.claim(queues, most)) == most
+
+    assert_short(rows_read(crowd, claim))
+
+
+def test_claiming_from_an_empty_queue_beside_full_ones_is_short(crowd: Play) -> None:
+    assert_short(rows_read(crowd, lambda: crowd.claim(["media"], 8)))
+
+
+@pytest.mark.parametrize("end", ["complete", "fail", "retry", "release", "report"])
+def test_settling_an_attempt_is_short(crowd: Play, end: str) -> None:
+    works = crowd.begin_all(8)
+    ends: dict[str, Callable[[Any], Any]] = {
+        "complete": crowd.complete,
+        "fail": crowd.fail,
+        "retry": lambda work: crowd.fail(work, retry_in=5),
+        "release": crowd.release,
+        "report": lambda work: crowd.report(work, 1, 2),
+    }
+
+    def settle() -> None:
+        assert ends[end](works.pop())
+
+    assert_short(rows_read(crowd, settle))
+
+
+def test_completing_items_of_a_wide_map_is_short(crowd: Play) -> None:
+    crowd.submit("fan")
+    hurry(crowd, 1)
+    crowd.complete(crowd.begin(), items=items(500))
+    hurry(crowd, 500)
+    works = crowd.begin_all(8)
+    assert {work["step"] for work in works} == {"double"}
+    assert_short(rows_read(crowd, lambda: crowd.complete(works.pop())))
+
+
+@pytest.mark.parametrize("end", ["cancel", "retry"])
+def test_what_people_ask_for_is_short(crowd: Play, end: str) -> None:
+    jobs = [line(crowd) for _ in range(8)]
+    if end == "retry":
+        hurry(crowd, 8)
+        for work in crowd.begin_all(8):
+            crowd.fail(work)
+    assert_short(rows_read(crowd, lambda: getattr(crowd, end)(jobs.pop())))
+
+
+def test_promoting_what_is_due_is_short(crowd: Play) -> None:
+    due: LiteralString = "select id from job_steps where status = 'retrying' limit 80"
+    crowd.connection.execute("update job_steps set due_at = now() where id in (" + due + ")")
+    assert_short(rows_read(crowd, lambda: crowd.all("select * from ledger.promote_due(10)")))
+
+
+def test_a_beat_is_short(crowd: Play) -> None:
+    works = crowd.begin_all(8)
+    assert_short(rows_read(crowd, lambda: crowd.beat(*works)))
+
+
+def test_recovering_is_short(crowd: Play) -> None:
+    crowd.beat(*crowd.begin_all(8))
+    assert_short(rows_read(crowd, lambda: crowd.all("select ledger.recover_lost(30, 3)")))
+
+
+def test_timing_out_looks_at_what_is_old_only(crowd: Play) -> None:
+    assert_short(rows_read(crowd, lambda: crowd.all("select ledger.time_out_queued(300)")))
+
+
+def test_reconciling_one_job_is_short(crowd: Play) -> None:
+    job = line(crowd)
+    assert_short(rows_read(crowd, lambda: crowd.reconcile(job)))
+
+
+def test_a_sweep_reads_no_table_more_than_twice(crowd: Play) -> None:
+    scanned = rows_read(crowd, crowd.reconcile, times=3).scanned
+    assert scanned.get("jobs", 0) == 0
+    assert scanned.get("job_steps", 0) <= 2 * 45_000
+    assert scanned.get("procrastinate_jobs", 0) <= 3 * 20_000
+
+
+# What users read, under row-level security ---------------------------------------------------------------------------
+
+
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "api_jobs": {"before": None, "status": None, "pipeline": None, "document_id": None, "most": 20},
+    "api_job": {},
+    "api_events": {"after": 0, "most": 100},
+    "api_artifacts": {"after": None, "most": 100},
+    "api_documents": {"before": None, "most": 20},
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_what_a_user_asks_is_short(crowd: Play, question: str) -> None:
+    job = crowd.all("select id, tenant_id from jobs where status = 'queued' limit 1")[0]
+    sign_in(crowd, job["tenant_id"])
+    given = {"tenant_id": job["tenant_id"], "job_id": job["id"]} | QUESTIONS[question]
+
+    def ask() -> None:
+        answer = crowd.connection.execute(statement(question), given).fetchall()
+        assert answer or question == "api_documents"
+
+    assert_short(rows_read(crowd, ask))
+
+
+def test_listing_a_tenants_jobs_through_the_data_api_is_short(crowd: Play) -> None:
+    tenant = crowd.one("select tenant_id from jobs limit 1")
+    sign_in(crowd, tenant)
+    query: LiteralString = "select * from jobs where tenant_id = %s order by id desc limit 20"
+    assert_short(rows_read(crowd, lambda: crowd.all(query, tenant)))
+
+
+def test_publishing_is_short(crowd: Play) -> None:
+    assert_short(rows_read(crowd, lambda: ledger.publish(crowd.connection, [sample_pipelines.line], "again")))
