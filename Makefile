@@ -11,10 +11,10 @@ LOCK := $(BIN)/uv --no-config --quiet pip compile pyproject.toml --universal --p
         --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
 # A copied or moved clone brings a virtual environment that points to where it was: install it again.
-$(shell test "$$(cat $(VENV)/installed 2>/dev/null)" = "$(CURDIR)" || rm -f $(VENV)/installed $(VENV)/installed-dev)
+$(shell test "$$(cat $(VENV)/installed 2>/dev/null)" = "$(CURDIR)" || rm -f $(VENV)/installed $(VENV)/installed-dev $(VENV)/installed-bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test lint format lock clean
+.PHONY: help install install-dev run test lint bench format lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,11 @@ lint: install-dev ## Check style, types and which floor imports which
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 
+# The peers stay out of the environment that runs and tests the program.
+bench: ## Measure against peers (ONLY=one,pickup PEERS=celery,dbos ROUNDS=3 JOBS=2000 FULL=1)
+	@$(MAKE) --no-print-directory .venv-bench/installed-bench VENV=.venv-bench
+	PYTHONPATH=tests .venv-bench/bin/python -m bench
+
 format: install-dev ## Let ruff set the code and mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -48,9 +53,10 @@ format: install-dev ## Let ruff set the code and mend what it can
 lock: install-dev ## Write requirements*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(LOCK) --extra build -o requirements.txt $(ARGS)
 	$(LOCK) --extra build --extra dev --constraint requirements.txt -o requirements-dev.txt $(ARGS)
+	$(LOCK) --extra build --extra bench --constraint requirements.txt -o requirements-bench.txt $(ARGS)
 
 clean: ## Remove the virtual environment and caches; keeps the data in .ledgerline
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # The stamp files hold the folder they were made for.
@@ -60,6 +66,10 @@ $(VENV)/installed: requirements.txt pyproject.toml
 
 $(VENV)/installed-dev: requirements-dev.txt requirements.txt pyproject.toml
 	$(call install,requirements-dev.txt)
+	@echo "$(CURDIR)" | tee $(VENV)/installed > $@
+
+$(VENV)/installed-bench: requirements-bench.txt pyproject.toml
+	$(call install,requirements-bench.txt)
 	@echo "$(CURDIR)" | tee $(VENV)/installed > $@
 
 define install

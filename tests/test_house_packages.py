@@ -14,6 +14,7 @@ from packaging.version import Version
 from tree import parse, project, read, tracked, under
 
 OWN = {"api", "tasks", "tests"}
+LOCKS = ["requirements.txt", "requirements-dev.txt", "requirements-bench.txt"]
 STARTED_NOT_IMPORTED = {"gunicorn", "gevent"}
 PIN = re.compile(
     r"^([A-Za-z0-9_.-]+)==(\S+?)(?: ;[^\\]*)? \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE
@@ -46,15 +47,16 @@ def test_every_package_that_is_declared_is_used() -> None:
     assert unused == []
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_every_declared_package_is_locked_within_its_range(lock: str) -> None:
     pins = _pins(lock)
-    declared = _declared() | (_declared("dev") if "dev" in lock else {})
+    extra = lock.removeprefix("requirements").removeprefix("-").removesuffix(".txt")
+    declared = _declared() | (_declared(extra) if extra else {})
     assert {name for name in declared if name not in pins} == set()
     assert {name for name, wanted in declared.items() if not wanted.specifier.contains(pins[name])} == set()
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("lock", LOCKS)
 def test_the_locks_hold_pins_and_hashes_and_nothing_else(lock: str) -> None:
     rest = PIN.sub("", read(lock))
     assert [line for line in rest.splitlines() if line.strip() and not line.lstrip().startswith("#")] == []
