@@ -14,9 +14,11 @@ from tasks.documents.model import ExtractedText, Heading
 from tasks.documents.problems import unreadable
 from tasks.errors import LedgerlineError
 
-__all__ = ["ExtractedText", "Heading", "extract"]
+__all__ = ["ExtractedText", "Heading", "choose_engine", "extract"]
 
 PdfEngine = Literal["pdfium", "pypdf"]
+
+KILLED = ("parse_crashed", "parse_timeout", "parse_out_of_memory")
 
 _READERS = {
     "pdf": ("tasks.documents.pdf", "extract_pdf"),
@@ -49,3 +51,8 @@ def extract(path: Path, kind: str, *, engine: str | None = None) -> ExtractedTex
     except Exception as error:
         # Parsers of hostile bytes raise anything. Messages may quote the manuscript, so only the type is told.
         raise unreadable("corrupt_file", f"{module}: {type(error).__name__}") from error
+
+
+def choose_engine(kind: str, attempt: int, previous_error: str | None) -> PdfEngine | None:
+    """The engine for an attempt of a step that fails as "parse": after a parser was killed, the safest one."""
+    return "pypdf" if kind == "pdf" and attempt > 1 and previous_error in KILLED else None

@@ -20,6 +20,7 @@ from tasks.analysis.model import ChapterAnalysis
 from tasks.analysis.notes import write_notes
 from tasks.analysis.words import count_words
 from tasks.documents.chapters import Section, find_chapters
+from tasks.documents.extract import choose_engine
 from tasks.documents.extract import extract as read_document
 from tasks.documents.kinds import KINDS
 from tasks.documents.model import Heading
@@ -31,7 +32,6 @@ from tasks.exports.spreadsheet import write_csv
 from tasks.pipeline import Blob, Context, Document, Pipeline, Source
 
 FEWEST_WORDS = 20
-KILLED = ("parse_crashed", "parse_timeout", "parse_out_of_memory")
 
 
 class ManuscriptParams(BaseModel):
@@ -97,11 +97,13 @@ manuscript = Pipeline("manuscript", title="Manuscript report", accepts=tuple(KIN
 def extract(source: Source, context: Context) -> Extracted:
     """Read the document. After a parser was killed, the slower and safer engine reads PDFs."""
     context.progress(0, 1, "Reading the document")
-    safer = source.kind == "pdf" and context.attempt > 1 and context.previous_error in KILLED
-    found = read_document(context.path(source.blob), source.kind, engine="pypdf" if safer else None)
+    engine = choose_engine(source.kind, context.attempt, context.previous_error)
+    found = read_document(context.path(source.blob), source.kind, engine=engine)
     words = count_words(found.text)
     if words < FEWEST_WORDS:
-        raise Permanent("too_short" if words else "no_text", _say_too_short(words), detail=f"{words} words, engine {found.engine}")
+        raise Permanent(
+            "too_short" if words else "no_text", _say_too_short(words), detail=f"{words} words, engine {found.engine}"
+        )
     context.progress(1, 1, f"Read {words:,} words")
     return Extracted(
         text=context.write(found.text.encode()),
