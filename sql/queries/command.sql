@@ -30,6 +30,10 @@ select set_config('request.jwt.claims', %(claims)s, true)
 -- What the job waits for; null when it is over or being worked on.
 select access.waiting_for(%(job_id)s) as waiting
 
+-- name: find_tenants
+-- The tenants of that id or name; two are enough to see that there are several.
+select t.id, t.name from public.tenants t where t.id::text = lower(%(name)s) or t.name = %(name)s limit 2
+
 -- name: doctor_version
 -- Version of the server, and whether it keeps what it confirmed.
 select current_setting('server_version') as version, current_setting('fsync') = 'on' as durable

@@ -95,6 +95,20 @@ class Client:
         """Reopen a failed job."""
         return self._call("POST", f"/jobs/{_part(job_id)}/retry")
 
+    def reviews(self, status: str, pipeline: str | None, limit: int) -> list[Json]:
+        """Reviews of one status, at most `limit`."""
+        return self._pages(
+            "/review", "reviews", {"status": status} | ({"pipeline": pipeline} if pipeline else {}), limit
+        )
+
+    def review(self, review_id: str) -> Json:
+        """One review, with the steps its job could run again from."""
+        return self._call("GET", f"/review/{_part(review_id)}")
+
+    def decide(self, review_id: str, verb: str, decision: Json) -> Json:
+        """Approve, reject or reprocess; the review as it is then."""
+        return self._call("POST", f"/review/{_part(review_id)}/{verb}", json=decision)
+
     def artifacts(self, job_id: str) -> list[Json]:
         """The artifacts of a job: id, name, media_type, bytes, step, item."""
         return self._pages(f"/jobs/{_part(job_id)}/artifacts", "artifacts", {}, sys.maxsize)
