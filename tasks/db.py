@@ -5,6 +5,7 @@ Statements live in sql/queries/*.sql as `-- name: NAME` blocks; nothing else in 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ def open_pool(url: str, size: int) -> Pool:
     )
 
 
-def notice_end(connection: psycopg.Connection[Any]) -> None:
+def notice_end(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
     """Raise OperationalError when the server has hung up on a connection that was idle.
 
     Looks at what has arrived, and asks nothing: it costs no round trip, and a restarted server costs no request.
@@ -75,6 +76,22 @@ def notice_end(connection: psycopg.Connection[Any]) -> None:
         connection.pgconn.consume_input()
     if connection.pgconn.status != psycopg.pq.ConnStatus.OK:
         raise psycopg.OperationalError("the server has closed the connection")
+
+
+async def notice_end_async(connection: psycopg.AsyncConnection[Any]) -> None:
+    """The same for connections of an asynchronous pool. Looking does not wait, so nothing here does."""
+    notice_end(connection)
+
+
+def heed_cancellation() -> None:
+    """Raise CancelledError if the running task is being cancelled.
+
+    A connection that breaks at the moment of the cancellation raises its own error instead. Whoever waits that one out
+    and goes on would go on for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from tasks.db import AsyncPool, Row, statement
+from tasks.db import AsyncPool, Row, heed_cancellation, statement
 from tasks.engine.runner import Runner
 from tasks.ledger import reconcile_arguments
 from tasks.queue import LedgerJobManager
@@ -40,6 +40,7 @@ async def keep_running(name: str, once: Callable[[], Awaitable[float]]) -> None:
             wait = await once()
             delay = 0.5
         except Exception as error:
+            heed_cancellation()
             log.warning("%s stumbled and goes on in %.1f s: %s", name, delay, error)
             wait, delay = delay, min(delay * 2, 10.0)
         await asyncio.sleep(wait)

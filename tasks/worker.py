@@ -20,7 +20,7 @@ import psycopg
 from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool
 
-from tasks.db import AsyncPool, statement_connection
+from tasks.db import AsyncPool, notice_end_async, statement_connection
 from tasks.engine.attempt import Attempt
 from tasks.engine.desk import AWAY, Desk
 from tasks.engine.runner import Runner
@@ -115,6 +115,7 @@ async def _pool(settings: Settings) -> AsyncIterator[AsyncPool]:
         max_size=settings.database_pool_size,
         open=False,
         timeout=10,
+        check=notice_end_async,
         name="worker",
     )
     await pool.open(wait=True)

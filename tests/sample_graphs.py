@@ -187,3 +187,29 @@ async def ask(params: Numbers, context: Context) -> Number:
     if params.width and context.attempt == 1:
         raise Transient("provider_busy", "The provider is busy.", retry_after=params.width, everybody=True)
     return Number(value=context.attempt)
+
+
+forked = Pipeline("forked", title="A gate in one of two branches", params=Numbers)
+
+
+@forked.step(stage="parsing", queue="llm")
+async def trunk(params: Numbers) -> Number:
+    return Number(value=params.width)
+
+
+@forked.step(stage="analyzing", queue="llm")
+async def ours(trunk: Number) -> Number:
+    return Number(value=trunk.value + 1)
+
+
+@forked.step(stage="analyzing", queue="llm")
+async def theirs(trunk: Number) -> Number:
+    return Number(value=trunk.value + 2)
+
+
+forked.gate("approval", after=("ours",))
+
+
+@forked.step(stage="exporting", queue="llm")
+async def both(ours: Number, theirs: Number, approval: Decision) -> Number:
+    return Number(value=ours.value + theirs.value)

@@ -37,8 +37,8 @@ FORCED: dict[str, tuple[int, LiteralString]] = {
     ),
     "a step run has two queue jobs": (
         3,
-        "insert into procrastinate.procrastinate_jobs (queue_name, task_name, args)"
-        " select queue_name, task_name, args from procrastinate.procrastinate_jobs",
+        "insert into procrastinate.procrastinate_jobs (queue_name, task_name, args, status)"
+        " select queue_name, task_name, args, status from procrastinate.procrastinate_jobs",
     ),
     "a running step run has no attempt number": (
         3,

@@ -138,8 +138,8 @@ begin
   );
 end $$;
 
--- Stop every step run of a job that could still move.
-create function ledger.stop_step_runs(of_job uuid) returns integer
+-- Stop every step run of a job that could still move; or of some of its steps only.
+create function ledger.stop_step_runs(of_job uuid, of_steps text[] default null) returns integer
 language plpgsql as $$
 declare
   runs uuid[];
@@ -148,11 +148,13 @@ begin
   select array_agg(l.id), array_agg(l.queue_job_id) filter (where l.queue_job_id is not null) into runs, queue_jobs
   from (select s.id, s.queue_job_id from public.job_steps s
         where s.job_id = of_job and s.status in ('pending', 'queued', 'held', 'running', 'retrying', 'gated')
+          and (of_steps is null or s.step = any(of_steps))
         for update) l;
   perform ledger.withdraw(queue_jobs);
   update public.job_steps s set
     status = 'cancelled', queue_job_id = null, worker_id = null, due_at = null, finished_at = ledger.now()
   where s.id = any(runs);
-  update public.reviews r set status = 'withdrawn', decided_at = ledger.now() where r.job_id = of_job and r.status = 'open';
+  update public.reviews r set status = 'withdrawn', decided_at = ledger.now()
+  where r.job_id = of_job and r.status = 'open' and (of_steps is null or r.step = any(of_steps));
   return coalesce(cardinality(runs), 0);
 end $$;

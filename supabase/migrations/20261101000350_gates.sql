@@ -71,7 +71,7 @@ begin
     job := ledger.close_gate(job, review.step_run, 'rejected',
                              coalesce('A reviewer rejected it: ' || nullif(with_comment, ''), 'A reviewer rejected it.'));
   else
-    job := ledger.reprocess(job, from_step);
+    job := ledger.reprocess(job, from_step, review.step);
   end if;
   perform ledger.save(job);
   return job.id;
@@ -102,8 +102,8 @@ begin
 end $$;
 
 -- Run again from a step: it and everything after it is undone and opened anew, past results are not used again. The
--- history stays.
-create function ledger.reprocess(inout job public.jobs, from_step text) language plpgsql as $$
+-- history stays, and so does what goes on in other branches. The gate that was decided opens again in any case.
+create function ledger.reprocess(inout job public.jobs, from_step text, at_gate text) language plpgsql as $$
 declare
   undone text[];
   step public.pipeline_steps;
@@ -121,7 +121,7 @@ begin
     select p.name from later l join public.pipeline_steps p
       on p.graph = job.graph and (l.name = any(p.after) or l.name = any(p.along))
   ) select array_agg(l.name) into undone from later l;
-  perform ledger.stop_step_runs(job.id);
+  perform ledger.stop_step_runs(job.id, undone || at_gate);
   perform ledger.undo_steps(job, undone);
   job.fresh := true;
   job.status := 'running';

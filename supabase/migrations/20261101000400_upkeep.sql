@@ -362,9 +362,10 @@ union all
   where j.status in ('queued', 'running') and t.completed <> (
     select count(*) from public.job_steps s where s.job_id = t.job_id and s.step = t.step and s.status in ('completed', 'skipped'))
 union all
+  -- One that was withdrawn while somebody was claiming it is there until their claim is over, and cannot begin anything.
   select 3, 'a step run has two queue jobs', s.job_id, s.id
   from (select (q.args ->> 'step_run')::uuid as id from procrastinate.procrastinate_jobs q
-        where q.task_name = 'run_step' and q.status in ('todo', 'doing') group by 1 having count(*) > 1) twice
+        where q.task_name = 'run_step' and q.status = 'doing' group by 1 having count(*) > 1) twice
   join public.job_steps s on s.id = twice.id
 union all
   select 3, 'a running step run has no attempt number', s.job_id, s.id

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from tasks.db import heed_cancellation
 from tasks.engine.attempt import Attempt
 from tasks.engine.call import Call, Returned, describe_items, digest, fits_in_row, perform_async
 from tasks.engine.desk import AWAY, Desk
@@ -157,6 +158,7 @@ class Runner:
                     await self._desk.report_progress(attempt, *report)
                     reports.told()
                 except AWAY:
+                    heed_cancellation()
                     log.info("the database is away; a progress report was dropped")
 
     def _check(self, returned: Returned) -> None:
