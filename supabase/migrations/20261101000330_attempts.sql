@@ -11,6 +11,10 @@ end $$;
 
 -- Claim up to `most` queue jobs for a worker. For step runs, claiming is beginning: the attempt gets its number, the
 -- job leaves `queued`, and both are seen at once. `work` holds what the attempt needs; null for chores.
+--
+-- A queue job that is taken gets a new row and number: the old one is deleted, not updated. Two claims may look at the
+-- same row; when the first has updated and committed it, the second would follow the update, lock the new version, find
+-- that it is taken, and keep it locked, while the first wants to complete it: a deadlock. A deleted row is passed over.
 create function ledger.claim(of_queues text[], for_worker uuid, queue_worker bigint, most integer)
 returns table (
   id bigint, status text, task_name text, queue_name text, priority integer, lock text, queueing_lock text, args jsonb,
@@ -19,6 +23,7 @@ returns table (
 declare
   picked procrastinate.procrastinate_jobs[];
   candidate procrastinate.procrastinate_jobs;
+  todo bigint;
 begin
   picked := array(
     select q from procrastinate.procrastinate_jobs q
@@ -31,20 +36,24 @@ begin
   foreach candidate in array picked loop
     work := null;
     if candidate.task_name = 'run_step' then
-      work := ledger.begin(candidate.id, (candidate.args ->> 'step_run')::uuid, for_worker);
-      if work is null then
-        delete from procrastinate.procrastinate_jobs q where q.id = candidate.id;
-        continue;
-      end if;
+      todo := candidate.id;
+      candidate.id := nextval('procrastinate.procrastinate_jobs_id_seq');
+      work := ledger.begin(todo, candidate.id, (candidate.args ->> 'step_run')::uuid, for_worker);
+      delete from procrastinate.procrastinate_jobs q where q.id = todo;
+      continue when work is null;
+      insert into procrastinate.procrastinate_jobs (id, queue_name, task_name, priority, args, status, worker_id)
+      values (candidate.id, candidate.queue_name, candidate.task_name, candidate.priority, candidate.args, 'doing',
+              queue_worker);
+    else
+      update procrastinate.procrastinate_jobs q set status = 'doing', worker_id = queue_worker where q.id = candidate.id;
     end if;
-    update procrastinate.procrastinate_jobs q set status = 'doing', worker_id = queue_worker where q.id = candidate.id;
     return query select candidate.id, 'doing', candidate.task_name::text, candidate.queue_name::text, candidate.priority,
       candidate.lock, candidate.queueing_lock, candidate.args, candidate.scheduled_at, candidate.attempts, work;
   end loop;
 end $$;
 
 -- Begin an attempt; null when its step run no longer waits for one. The caller holds the job's row.
-create function ledger.begin(from_queue_job bigint, run_id uuid, for_worker uuid) returns jsonb
+create function ledger.begin(from_queue_job bigint, as_queue_job bigint, run_id uuid, for_worker uuid) returns jsonb
 language plpgsql as $$
 declare
   job public.jobs;
@@ -61,8 +70,8 @@ begin
   run.attempt := run.attempt + 1;
   run.identity := ledger.identify(job, step, run);
   update public.job_steps s set
-    status = 'running', attempt = run.attempt, identity = run.identity, worker_id = for_worker, started_at = ledger.now(),
-    progress_current = 0, progress_total = 0
+    status = 'running', attempt = run.attempt, identity = run.identity, queue_job_id = as_queue_job,
+    worker_id = for_worker, started_at = ledger.now(), progress_current = 0, progress_total = 0
   where s.id = run.id;
   if job.status = 'queued' then
     job.status := 'running';
