@@ -12,11 +12,13 @@ import psycopg
 from ledger_play import Play
 from psycopg.rows import dict_row
 
+from tasks.errors import Refused
+
 T = TypeVar("T")
 
 
 def at_once(play: Play, url: str, *acts: Callable[[Play], Any]) -> list[Any]:
-    """Let everybody act at the same moment; what each got, in order. An exception of one is what he got."""
+    """Let everybody act at the same moment; what each got, in order. A refusal is what one got, too."""
     gate = threading.Barrier(len(acts))
 
     def act(one: Callable[[Play], Any]) -> Any:
@@ -25,8 +27,8 @@ def at_once(play: Play, url: str, *acts: Callable[[Play], Any]) -> list[Any]:
             gate.wait(30)
             try:
                 return one(own)
-            except Exception as error:
-                return error
+            except Refused as refusal:
+                return refusal
 
     with ThreadPoolExecutor(len(acts)) as hands:
         return list(hands.map(act, acts))

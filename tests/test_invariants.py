@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -324,8 +325,9 @@ def test_eight_hands_on_a_wide_fan_never_drift_and_number_their_events_in_commit
 
 def _work_on(play: Play) -> int:
     """Claim a few at a time and settle them, some only at the second attempt, until the jobs are over."""
-    chance, done = random.Random(), 0
+    chance, done, deadline = random.Random(), 0, time.monotonic() + 60
     while play.one("select exists (select from jobs where status in ('queued', 'running'))"):
+        assert time.monotonic() < deadline
         for work in play.begin_all(chance.randint(1, 5)):
             if work["attempt"] == 1 and chance.random() < 0.2:
                 chance.choice([play.release, lambda w: play.fail(w, retry_in=0)])(work)

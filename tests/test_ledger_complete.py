@@ -107,8 +107,8 @@ def test_a_map_runs_once_per_item_and_joins_once(play: Play, width: int) -> None
     play.complete(play.begin(), items=items(width))
     works = play.begin_all(width) if width else []
     random.Random(width).shuffle(works)
-    for work in works:
-        assert play.runs(job, "total") == []
+    for left, work in zip(range(width, 0, -1), works, strict=True):
+        assert left > 2 or play.runs(job, "total") == []
         play.complete(work, work["item"])
     assert play.statuses(job, "double") == ["completed"] * width
     assert play.statuses(job, "total") == ["queued"]
