@@ -480,6 +480,10 @@ begin
   perform from public.jobs j where j.id in (
     select s.job_id from unnest(outcomes) x(o) join public.job_steps s on s.id = (x.o ->> 'step_run')::uuid
   ) order by j.id for no key update;
+  -- Results that are used again are counted: two groups that share some must count them in one order.
+  perform from public.step_results r where r.id in (
+    select (x.o #>> '{result,reuse}')::uuid from unnest(outcomes) x(o)
+  ) order by r.id for no key update;
   foreach o in array outcomes loop
     accepted := accepted || case o ->> 'verb'
       when 'complete' then ledger.complete((o ->> 'step_run')::uuid, (o ->> 'attempt')::integer, o -> 'result',
