@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 from uuid import uuid4
@@ -19,7 +20,11 @@ PUBLIC = {
     "/healthz", "/readyz", f"{PREFIX}/healthz", f"{PREFIX}/readyz", f"{PREFIX}/docs", f"{PREFIX}/openapi.json",
     f"{PREFIX}/files/<token>",
 }  # fmt: skip
-WRITES = {"/documents", "/jobs", "/jobs/<uuid:job_id>/cancel", "/jobs/<uuid:job_id>/retry"}
+WRITES = {
+    "/documents", "/documents/<uuid:document_id>/cancel",
+    "/jobs", "/jobs/<uuid:job_id>/cancel", "/jobs/<uuid:job_id>/retry",
+}  # fmt: skip
+DECISIONS = {f"/review/<uuid:review_id>/{verb}" for verb in ("approve", "reject", "reprocess")}
 
 
 def knock(front: Front, **headers: str) -> Any:
@@ -140,8 +145,7 @@ def test_an_api_that_could_not_tell_friend_from_foe_does_not_start(
 def test_every_route_wants_a_token_unless_it_is_listed_as_public(front: Front) -> None:
     client = front.app.test_client()
     for rule in front.app.url_map.iter_rules():
-        path = rule.rule.replace("<uuid:", "<").replace("<job_id>", str(uuid4())).replace("<document_id>", str(uuid4()))
-        path = path.replace("<artifact_id>", str(uuid4())).replace("<token>", "t")
+        path = re.sub(r"<uuid:\w+>", str(uuid4()), rule.rule).replace("<token>", "t")
         for method in sorted((rule.methods or set()) & {"GET", "POST", "PUT", "PATCH", "DELETE"}):
             answer = client.open(path, method=method)
             expected = rule.rule not in PUBLIC
@@ -165,18 +169,30 @@ def test_owners_and_editors_write_and_everybody_reads(front: Front, role: str) -
     writes = {
         "/jobs": person.post("/jobs", json={"pipeline": "line", "params": {"width": 1}}),
         "/documents": person.upload(b"Once upon a time."),
+        "/documents/<uuid:document_id>/cancel": person.post(f"/documents/{uuid4()}/cancel"),
         "/jobs/<uuid:job_id>/cancel": person.post(f"/jobs/{job}/cancel"),
         "/jobs/<uuid:job_id>/retry": person.post(f"/jobs/{job}/retry"),
     }
-    assert set(writes) == WRITES == _declared_writes(front)
+    assert set(writes) == WRITES == _declared(front, "WRITE")
     assert {path: error_code(answer) == "role_not_allowed" for path, answer in writes.items()} == dict.fromkeys(
         WRITES, not may
     )
 
 
-def _declared_writes(front: Front) -> set[str]:
+@pytest.mark.parametrize("role", ["owner", "editor", "reviewer", "viewer"])
+def test_reviewers_decide_too_and_viewers_do_not(front: Front, role: str) -> None:
+    person = front.person(role)
+    decisions = {}
+    for path in DECISIONS:
+        body = {"from_step": "draft"} if path.endswith("reprocess") else {}
+        decisions[path] = person.post(path.replace("<uuid:review_id>", str(uuid4())), json=body)
+    assert set(decisions) == _declared(front, "REVIEW")
+    assert {error_code(answer) == "role_not_allowed" for answer in decisions.values()} == {role == "viewer"}
+
+
+def _declared(front: Front, access: str) -> set[str]:
     calls = [view.call for view in front.app.view_functions.values()]  # type: ignore[attr-defined]
-    return {call.path for call in calls if call.access.name == "WRITE"}
+    return {call.path for call in calls if call.access.name == access}
 
 
 def test_a_viewers_upload_is_refused_before_it_is_read(front: Front) -> None:
