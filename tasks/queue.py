@@ -81,8 +81,8 @@ class LedgerJobManager(manager.JobManager):
         try:
             await super().listen_for_jobs(on_notification=count, queues=queues)
         except asyncio.CancelledError as error:
-            # Cancelled while connecting, the half-made connection lives as long as this error is kept, and Procrastinate
-            # keeps it until the last step has ended. A Postgres that wants to stop would wait for it.
+            # Cancelled while connecting, the half-made connection lives as long as this error is kept, and
+            # Procrastinate keeps it until the last step has ended. A Postgres that wants to stop would wait for it.
             traceback.clear_frames(error.__traceback__)
             raise
 

@@ -15,7 +15,8 @@ from tree import ROOT, parse, read, tracked, under
 
 TOP_LEVEL = {
     "api", "tasks", "sql", "supabase", "deploy", "tests", "docs", ".ci", ".github", "Procfile", "pyproject.toml",
-    "requirements.txt", "requirements-dev.txt", "requirements-bench.txt", "README.md", "Makefile", "CHANGELOG.md", "CONTRIBUTING.md",
+    "requirements.txt", "requirements-dev.txt", "requirements-bench.txt", "README.md", "Makefile", "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "SECURITY.md", "LICENSE", ".gitignore", ".dockerignore", ".env.example", ".editorconfig",
 }  # fmt: skip
 MOST_LINES = 400
