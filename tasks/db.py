@@ -86,8 +86,8 @@ async def notice_end_async(connection: psycopg.AsyncConnection[Any]) -> None:
 def heed_cancellation() -> None:
     """Raise CancelledError if the running task is being cancelled.
 
-    A connection that breaks at the moment of the cancellation raises its own error instead. Whoever waits that one out
-    and goes on would go on for ever.
+    A connection that breaks at the moment of the cancellation raises its own error instead, and waiting with a timeout
+    may return as if nothing had been asked. Whoever goes on after that would go on for ever.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

@@ -40,9 +40,9 @@ async def keep_running(name: str, once: Callable[[], Awaitable[float]]) -> None:
             wait = await once()
             delay = 0.5
         except Exception as error:
-            heed_cancellation()
             log.warning("%s stumbled and goes on in %.1f s: %s", name, delay, error)
             wait, delay = delay, min(delay * 2, 10.0)
+        heed_cancellation()
         await asyncio.sleep(wait)
 
 

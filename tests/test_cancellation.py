@@ -18,16 +18,19 @@ PATIENCE_S = 5
 
 
 class BreakingLine:
-    """Waits for an answer; when the wait is cancelled the connection breaks, and says that instead."""
+    """Waits for an answer; when the wait is cancelled the connection breaks and says that instead, or answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, answers: bool) -> None:
         self.asked = asyncio.Event()
+        self.answers = answers
 
     async def ask(self, *_: object) -> float:
         self.asked.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
+            if self.answers:
+                return 60.0
             raise psycopg.OperationalError("terminating connection due to unexpected postmaster exit") from None
         return 0.0
 
@@ -43,19 +46,23 @@ async def cancelled(work: Any, line: BreakingLine) -> bool:
     return task.cancelled()
 
 
-def test_a_loop_ends_when_its_connection_breaks_while_it_is_cancelled() -> None:
+@pytest.mark.parametrize("answers", [False, True])
+def test_a_loop_ends_when_its_connection_breaks_while_it_is_cancelled(answers: bool) -> None:
     async def scene() -> bool:
-        line = BreakingLine()
+        line = BreakingLine(answers=answers)
         return await cancelled(keep_running("chore", line.ask), line)
 
     assert asyncio.run(scene())
 
 
-def test_following_progress_ends_when_its_connection_breaks_while_it_is_cancelled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("answers", [False, True])
+def test_following_progress_ends_when_its_connection_breaks_while_it_is_cancelled(
+    tmp_path: Path, answers: bool
+) -> None:
     (tmp_path / "progress").write_text('[1, 2, "half way"]')
 
     async def scene() -> bool:
-        line, runner = BreakingLine(), object.__new__(Runner)
+        line, runner = BreakingLine(answers=answers), object.__new__(Runner)
         runner._desk = line  # type: ignore[assignment]
         return await cancelled(runner._pass_on(None, Reports(tmp_path / "progress")), line)  # type: ignore[arg-type]
 

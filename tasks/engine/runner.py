@@ -158,8 +158,8 @@ class Runner:
                     await self._desk.report_progress(attempt, *report)
                     reports.told()
                 except AWAY:
-                    heed_cancellation()
                     log.info("the database is away; a progress report was dropped")
+                heed_cancellation()
 
     def _check(self, returned: Returned) -> None:
         if returned.items is not None and len(returned.items) > self._settings.max_items:
