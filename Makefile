@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv --no-config --quiet pip compile pyproject.toml --universal --p
 $(shell test "$$(cat $(VENV)/installed 2>/dev/null)" = "$(CURDIR)" || rm -f $(VENV)/installed $(VENV)/installed-dev $(VENV)/installed-bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test lint bench format lock clean
+.PHONY: help install install-dev run test lint bench chaos format lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ lint: install-dev ## Check style, types and which floor imports which
 	$(BIN)/lint-imports --no-cache --no-logo
 
 # The peers stay out of the environment that runs and tests the program.
+chaos: install-dev ## Kill, freeze and cut things under thousands of jobs (SEED=7 JOBS=20000 FAULTS=1000)
+	PYTHONPATH=.:tests $(BIN)/python -m chaos.run \
+	  $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
+
 bench: ## Measure against peers (ONLY=one,pickup PEERS=celery,dbos ROUNDS=3 JOBS=2000 FULL=1)
 	@$(MAKE) --no-print-directory .venv-bench/installed-bench VENV=.venv-bench
 	PYTHONPATH=tests .venv-bench/bin/python -m bench

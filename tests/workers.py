@@ -13,7 +13,23 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 30
 
-_RUN = "import sys, tasks.settings, tasks.worker; sys.exit(tasks.worker.run(tasks.settings.load()))"
+# On SIGUSR1 it writes down what each of its tasks is waiting for: a worker that hangs can be asked why.
+_RUN = """
+import asyncio, signal, sys, tasks.settings, tasks.worker
+
+def tell(*_):
+    for task in [task for task in asyncio.tasks._all_tasks if not task.done()]:
+        print(task.get_name(), "cancelling" * task.cancelling(), "waits for", task._fut_waiter)
+        coroutine = task.get_coro()
+        while coroutine is not None:
+            if frame := getattr(coroutine, "cr_frame", None):
+                print(f"    {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")
+            coroutine = getattr(coroutine, "cr_await", None)
+    sys.stdout.flush()
+
+signal.signal(signal.SIGUSR1, tell)
+sys.exit(tasks.worker.run(tasks.settings.load()))
+"""
 
 
 def worker_environment(url: str, folder: Path, packages: str, **settings: object) -> dict[str, str]:
