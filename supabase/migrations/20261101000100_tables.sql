@@ -125,9 +125,9 @@ create table public.jobs (
   status text not null default 'queued' check (status in (
     'queued',            -- submitted; no worker has picked up a step yet
     'running',           -- queued -> running at the first pick-up; awaiting_review -> running when approved
-    'awaiting_review',   -- running -> awaiting_review when only a gate is left to move
+    'awaiting_review',   -- running, queued -> awaiting_review when only a gate is left to move
     'completed',         -- running -> completed when every step is done; terminal
-    'failed',            -- queued, running -> failed with a code; terminal until a person retries (-> queued)
+    'failed',            -- queued, running, awaiting_review -> failed with a code; terminal until a person retries (-> queued)
     'cancelled'          -- any that is not terminal -> cancelled by a person; terminal
   )),
   stage text not null default 'initializing',
@@ -192,7 +192,7 @@ create table public.job_steps (
   step text not null,
   item integer check (item >= 0),
   status text not null check (status in (
-    'pending',     -- an item whose other inputs are not there yet
+    'pending',     -- an item without all inputs yet; completed, skipped, failed, cancelled -> pending: done again
     'queued',      -- pending, held, retrying, running -> queued: a queue job exists and no worker has it
     'held',        -- pending, queued, retrying -> held: its tenant is paused
     'running',     -- queued -> running: a worker has it, under the current attempt number
