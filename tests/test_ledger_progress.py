@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from ledger_play import Play, items
 
+from tasks import ledger
+from tasks.pipeline import Pipeline
+
 
 def test_a_report_shows_on_the_job_and_in_its_history(play: Play) -> None:
     job = play.submit("line")
@@ -48,6 +51,28 @@ def test_percent_never_goes_back(play: Play) -> None:
     assert play.job(job)["percent"] == 100
     percents = [event["data"]["percent"] for event in play.events(job)]
     assert percents == sorted(percents)
+
+
+def test_a_small_step_that_is_done_does_not_take_back_what_a_large_one_has_shown(play: Play) -> None:
+    uneven = Pipeline("uneven", title="One large step, one small")
+
+    @uneven.step(stage="parsing", queue="llm", weight=8)
+    async def large() -> int:
+        return 1
+
+    @uneven.step(stage="parsing", queue="llm", weight=1)
+    async def small() -> int:
+        return 1
+
+    ledger.publish(play.connection, [uneven], "tests")
+    job = play.submit("uneven", params={})
+    works = {work["step"]: work for work in play.begin_all()}
+    play.report(works["large"], 9, 10)
+    assert play.job(job)["percent"] == 80
+    play.complete(works["small"])
+    assert play.job(job)["percent"] == 80
+    play.complete(works["large"])
+    assert play.job(job)["percent"] == 100
 
 
 @pytest.mark.parametrize(("current", "total"), [(0, 0), (20, 10), (5, 0)])
