@@ -137,6 +137,55 @@ def test_a_weight_counts_in_its_own_queue_only(play: Play) -> None:
     assert 28 <= shares[heavy] <= 32
 
 
+def work_off(play: Play, count: int, width: int) -> list[UUID]:
+    """Claim and complete one by one. Whose step runs those were."""
+    tenants = []
+    for work in (row["work"] for _ in range(count) for row in play.claim()):
+        tenants.append(UUID(work["tenant"]))
+        play.complete(work, work["item"], items(width) if work["mapped"] else None)
+    return tenants
+
+
+def learn(play: Play, width: int) -> None:
+    """Complete some wide jobs, so that it is known how wide they are."""
+    for _ in range(12):
+        play.submit("fan")
+        work_off(play, width + 2, width)
+
+
+def test_the_size_of_jobs_is_learned_where_steps_are_mapped(play: Play) -> None:
+    size = "select runs from ops.job_sizes z join pipelines p on p.graph = z.graph where p.name = %s"
+    assert (play.one(size, "fan"), play.one(size, "line")) == (3, 3)
+    learn(play, 30)
+    assert 30 <= play.one(size, "fan") <= 32
+    play.submit("line")
+    play.finish_all()
+    assert play.one(size, "line") == 3
+
+
+def test_a_tenant_whose_jobs_are_wide_does_not_get_more_by_that(play: Play) -> None:
+    learn(play, 30)
+    for _ in range(40):
+        play.submit("fan")
+    work_off(play, 300, 30)
+    quiet = play.add_tenant()
+    job = play.submit("fan", tenant_id=quiet)
+    shares = Counter(work_off(play, 2 * 32 + 10, 30))
+    assert shares[quiet] == 32
+    assert play.job(job)["status"] == "completed"
+
+
+def test_twice_the_weight_is_twice_the_share_of_wide_jobs_too(play: Play) -> None:
+    learn(play, 30)
+    heavy, light = play.add_tenant(), play.add_tenant()
+    weigh(play, heavy, 2)
+    for _ in range(30):
+        play.submit("fan", tenant_id=light)
+        play.submit("fan", tenant_id=heavy)
+    shares = Counter(work_off(play, 600, 30))
+    assert 1.7 <= shares[heavy] / shares[light] <= 2.3
+
+
 def test_jobs_of_one_tenant_begin_in_the_order_they_were_submitted(play: Play) -> None:
     jobs = [str(play.submit("one")) for _ in range(20)]
     assert [play.begin()["job"] for _ in jobs] == jobs

@@ -394,6 +394,15 @@ create table ops.slowdowns (
   reason text not null
 );
 
+-- How many step runs a job of a graph has in a queue: what one more such job will take of its tenant's share. Counted in the
+-- graph, and learned from completed jobs where steps are mapped.
+create table ops.job_sizes (
+  graph text not null references public.pipeline_graphs on delete cascade,
+  queue text not null,
+  runs double precision not null check (runs >= 1),
+  primary key (graph, queue)
+);
+
 -- A tenant's weight in a queue: twice the weight, twice the share. Absent: 1.
 create table ops.shares (
   tenant_id uuid not null references public.tenants on delete cascade,

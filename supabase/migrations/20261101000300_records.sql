@@ -68,16 +68,20 @@ begin
 end $$;
 
 -- Fairness: a queue job's priority is minus the virtual time at which its tenant's share of the queue reaches it. The
--- queue's virtual now is that of its head. A job's first steps line up behind what its tenant has queued already; the
--- steps that follow line up right behind the head, so that what was begun is finished before more is begun.
-create function ledger.virtual_start(of_tenant uuid, of_queue text, behind_own boolean) returns integer
-language plpgsql stable as $$
+-- queue's virtual now is that of its head. A job's first steps line up behind what its tenant has queued already and what
+-- that will take; the steps that follow line up right behind the head, so that what was begun is finished before more is.
+create function ledger.virtual_start(of_tenant uuid, of_queue text, behind_own boolean, for_job uuid default null)
+returns integer language plpgsql stable as $$
 begin
   return greatest(
     (select min(-s.priority) from public.job_steps s where s.status = 'queued' and s.queue = of_queue),
-    case when behind_own then (select -min(s.priority) from public.job_steps s
-      where s.status = 'queued' and s.tenant_id = of_tenant and s.queue = of_queue) end,
-    0);
+    case when behind_own then (
+      select least(-s.priority + case when j.status = 'queued' and j.id is distinct from for_job
+                                 then (z.runs - 1) * ledger.virtual_cost(of_tenant, of_queue) else 0 end, 2147483647)
+      from public.job_steps s join public.jobs j on j.id = s.job_id
+      join ops.job_sizes z on z.graph = j.graph and z.queue = s.queue
+      where s.status = 'queued' and s.tenant_id = of_tenant and s.queue = of_queue order by s.priority limit 1) end,
+    0)::integer;
 end $$;
 
 -- What one step run costs its tenant in virtual time: less with more weight.
@@ -109,8 +113,12 @@ language plpgsql as $$
 begin
   perform ledger.wake(w.queue) from (select distinct s.queue from public.job_steps s where s.id = any(runs)) w;
   with runs as materialized (
-    select s.id, s.tenant_id, s.queue, row_number() over (partition by s.tenant_id, s.queue order by r.nr) as nr
+    select s.id, s.tenant_id, s.queue,
+           (sum(coalesce(z.runs, 1)) over (partition by s.tenant_id, s.queue order by r.nr)
+            - coalesce(z.runs, 1))::bigint + 1 as nr
     from unnest(enqueue.runs) with ordinality r(id, nr) join public.job_steps s on s.id = r.id
+    left join public.jobs j on behind_own and j.id = s.job_id and j.status = 'queued'
+    left join ops.job_sizes z on z.graph = j.graph and z.queue = s.queue
   ), shares as materialized (
     select d.tenant_id, d.queue, ledger.virtual_start(d.tenant_id, d.queue, behind_own) as start,
            ledger.virtual_cost(d.tenant_id, d.queue) as cost, ledger.tenant_paused(d.tenant_id) as paused

@@ -90,6 +90,9 @@ begin
          (s ->> 'attempts')::integer, (s ->> 'timeout_s')::double precision, (s ->> 'weight')::double precision
   from jsonb_array_elements(graph -> 'steps') with ordinality x(s, nr)
   on conflict do nothing;
+  insert into ops.job_sizes (graph, queue, runs)
+  select p.graph, p.queue, count(*) from public.pipeline_steps p where p.graph = graph_digest group by p.graph, p.queue
+  on conflict do nothing;
   insert into public.pipelines (name, graph) values (graph ->> 'name', graph_digest)
   on conflict (name) do update set graph = excluded.graph, retired_at = null;
 end $$;
