@@ -107,7 +107,7 @@ def rows_read(play: Play, act: Callable[[], Any], times: int = 8) -> Reading:
 
 # Tables that stay small, whatever the number of jobs.
 SMALL = {"pipelines", "pipeline_graphs", "pipeline_steps", "tenants", "members", "workers", "chores", "pauses",
-         "pickups", "slowdowns", "shares"}  # fmt: skip
+         "pickups", "slowdowns", "shares", "job_sizes"}  # fmt: skip
 
 
 def assert_short(reading: Reading, fetched: int = 300) -> None:
