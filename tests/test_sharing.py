@@ -156,33 +156,33 @@ def learn(play: Play, width: int) -> None:
 def test_the_size_of_jobs_is_learned_where_steps_are_mapped(play: Play) -> None:
     size = "select runs from ops.job_sizes z join pipelines p on p.graph = z.graph where p.name = %s"
     assert (play.one(size, "fan"), play.one(size, "line")) == (3, 3)
-    learn(play, 30)
-    assert 30 <= play.one(size, "fan") <= 32
+    learn(play, 10)
+    assert 10 <= play.one(size, "fan") <= 12
     play.submit("line")
     play.finish_all()
     assert play.one(size, "line") == 3
 
 
 def test_a_tenant_whose_jobs_are_wide_does_not_get_more_by_that(play: Play) -> None:
-    learn(play, 30)
-    for _ in range(40):
+    learn(play, 10)
+    for _ in range(20):
         play.submit("fan")
-    work_off(play, 300, 30)
+    work_off(play, 100, 10)
     quiet = play.add_tenant()
     job = play.submit("fan", tenant_id=quiet)
-    shares = Counter(work_off(play, 2 * 32 + 10, 30))
-    assert shares[quiet] == 32
+    shares = Counter(work_off(play, 2 * 12 + 6, 10))
+    assert shares[quiet] == 12
     assert play.job(job)["status"] == "completed"
 
 
 def test_twice_the_weight_is_twice_the_share_of_wide_jobs_too(play: Play) -> None:
-    learn(play, 30)
+    learn(play, 10)
     heavy, light = play.add_tenant(), play.add_tenant()
     weigh(play, heavy, 2)
-    for _ in range(30):
+    for _ in range(25):
         play.submit("fan", tenant_id=light)
         play.submit("fan", tenant_id=heavy)
-    shares = Counter(work_off(play, 600, 30))
+    shares = Counter(work_off(play, 240, 10))
     assert 1.7 <= shares[heavy] / shares[light] <= 2.3
 
 
