@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 
 
 def ended(pid: int) -> bool:

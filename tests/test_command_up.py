@@ -54,7 +54,13 @@ def watch(folder: Path, job: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=heed_ctrl_c,
     )
+
+
+def heed_ctrl_c() -> None:
+    """A shell that runs the tests in the background lets them ignore SIGINT, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_it_says_where_everything_is_and_keeps_its_secrets(up: Up) -> None:
