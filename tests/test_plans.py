@@ -125,6 +125,11 @@ def hurry(play: Play, newest: int) -> None:
     )
 
 
+def take(play: Play, most: int) -> list[Any]:
+    """The work of the first queue jobs of the queue that `hurry` is about."""
+    return [row["work"] for row in play.claim(["llm"], most)]
+
+
 def sign_in(play: Play, tenant: UUID) -> None:
     """Go on as a member of a tenant."""
     user = uuid4()
@@ -190,9 +195,9 @@ def test_settling_an_attempt_is_short(crowd: Play, end: str) -> None:
 def test_completing_items_of_a_wide_map_is_short(crowd: Play) -> None:
     crowd.submit("fan")
     hurry(crowd, 1)
-    crowd.complete(crowd.begin(), items=items(500))
+    crowd.complete(*take(crowd, 1), items=items(500))
     hurry(crowd, 500)
-    works = crowd.begin_all(8)
+    works = take(crowd, 8)
     assert {work["step"] for work in works} == {"double"}
     assert_short(rows_read(crowd, lambda: crowd.complete(works.pop())))
 
@@ -202,7 +207,7 @@ def test_what_people_ask_for_is_short(crowd: Play, end: str) -> None:
     jobs = [line(crowd) for _ in range(8)]
     if end == "retry":
         hurry(crowd, 8)
-        for work in crowd.begin_all(8):
+        for work in take(crowd, 8):
             crowd.fail(work)
     assert_short(rows_read(crowd, lambda: getattr(crowd, end)(jobs.pop())))
 

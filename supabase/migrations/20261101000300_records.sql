@@ -58,6 +58,12 @@ begin
     started_at = job.started_at,
     finished_at = job.finished_at, updated_at = ledger.now()
   where j.id = job.id;
+  perform ledger.tell(job);
+end $$;
+
+-- Wake those who follow the job.
+create function ledger.tell(job public.jobs) returns void language plpgsql as $$
+begin
   perform pg_notify('ledgerline_events', job.id || ' ' || job.last_seq);
 end $$;
 
@@ -70,11 +76,15 @@ end $$;
 -- Fairness: a queue job's priority is minus the virtual time at which its tenant's share of the queue reaches it. The
 -- queue's virtual now is that of its head. A job's first steps line up behind what its tenant has queued already and what
 -- that will take; the steps that follow line up right behind the head, so that what was begun is finished before more is.
+--
+-- A plan made while the queue is empty is used when it is deep: it is left nothing but the indexes in their order.
 create function ledger.virtual_start(of_tenant uuid, of_queue text, behind_own boolean, for_job uuid default null)
-returns integer language plpgsql stable as $$
+returns integer language plpgsql stable
+set enable_seqscan = off set enable_sort = off set enable_hashjoin = off set enable_mergejoin = off as $$
 begin
   return greatest(
-    (select min(-s.priority) from public.job_steps s where s.status = 'queued' and s.queue = of_queue),
+    (select -s.priority from public.job_steps s where s.status = 'queued' and s.queue = of_queue
+     order by -s.priority limit 1),
     case when behind_own then (
       select least(-s.priority + case when j.status = 'queued' and j.id is distinct from for_job
                                  then (z.runs - 1) * ledger.virtual_cost(of_tenant, of_queue) else 0 end, 2147483647)

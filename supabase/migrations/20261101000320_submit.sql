@@ -8,6 +8,7 @@ create function ledger.submit(
 ) returns jsonb language plpgsql as $$
 declare
   job public.jobs;
+  born public.jobs;
   graph public.pipeline_graphs;
   step public.pipeline_steps;
   natural_like text;
@@ -18,22 +19,28 @@ begin
   -- A fresh run answers for its like only while it lasts.
   natural_like := payload || ':' || case when run_fresh then 'fresh' else graph.version::text end;
   insert into public.jobs (id, tenant_id, created_by, pipeline, graph, document_id, params, fresh, total_weight,
-                           idempotency_key, natural_key, payload_digest, deadline_at, created_at, updated_at)
+                           idempotency_key, natural_key, payload_digest, deadline_at, last_seq, created_at, updated_at)
   values (job_id, for_tenant, by_user, of_pipeline, graph.digest, for_document, with_params, run_fresh,
           graph.total_weight, idempotency,
           case when idempotency is null then natural_like end, payload,
-          ledger.now() + make_interval(secs => deadline_s), ledger.now(), ledger.now())
+          ledger.now() + make_interval(secs => deadline_s), 1, ledger.now(), ledger.now())
   on conflict do nothing
   returning * into job;
   if job.id is null then
     return ledger.find_submitted(for_tenant, idempotency, natural_like, payload);
   end if;
+  born := job;
+  job.last_seq := 0;
   job := ledger.note(job, 'submitted', 'Waiting for a worker.', jsonb_build_object('pipeline', of_pipeline),
                      actor => by_user);
   for step in select p.* from public.pipeline_steps p where p.graph = job.graph and p.after = '{}' order by p.position loop
     job := ledger.open_step(job, step);
   end loop;
-  perform ledger.save(job);
+  if job is distinct from born then
+    perform ledger.save(job);
+  else
+    perform ledger.tell(job);  -- as it was inserted: one update less
+  end if;
   return jsonb_build_object('job', job.id, 'created', true);
 end $$;
 

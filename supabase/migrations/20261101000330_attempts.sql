@@ -1,12 +1,35 @@
 -- Attempts: what workers do. Claim and begin in one statement; complete, fail or give back in another.
+--
+-- A worker's plans are made when it starts, perhaps on empty tables, and used when these are deep. So the functions it calls
+-- are left no way to plan but by index; and where a row is known by its id, its status is looked at afterwards: an index of
+-- what is queued or running looks cheaper than the primary key while nothing is.
 
--- The queues that may be taken from: not paused, and not slowed down by a provider.
+-- The queues that may be taken from, in any order: not paused, and not slowed down by a provider.
 create function ledger.open_queues(of_queues text[]) returns text[] language plpgsql stable as $$
 begin
   return array(
     select q from unnest(of_queues) q
     where not exists (select from ops.pauses p where p.scope = 'queue' and p.name = q)
-      and not exists (select from ops.slowdowns d where d.queue = q and d.until > ledger.now()));
+      and not exists (select from ops.slowdowns d where d.queue = q and d.until > ledger.now())
+    order by random());
+end $$;
+
+-- Queue jobs that nobody holds, locked: of each queue the first ones. The queues come in any order, because priorities of
+-- different queues say nothing about each other, and so that none of them always comes first.
+create function ledger.pick(of_queues text[], most integer) returns procrastinate.procrastinate_jobs[]
+language plpgsql set enable_seqscan = off set enable_sort = off as $$
+declare
+  queue text;
+  picked procrastinate.procrastinate_jobs[] := '{}';
+begin
+  foreach queue in array ledger.open_queues(of_queues) loop
+    picked := picked || array(
+      select q from procrastinate.procrastinate_jobs q
+      where q.status = 'todo' and q.queue_name = queue and (q.scheduled_at is null or q.scheduled_at <= pg_catalog.now())
+      order by q.priority desc, q.id limit most - cardinality(picked) for update skip locked);
+    exit when cardinality(picked) >= most;
+  end loop;
+  return picked;
 end $$;
 
 -- Claim up to `most` queue jobs for a worker. For step runs, claiming is beginning: the attempt gets its number, the
@@ -19,76 +42,87 @@ create function ledger.claim(of_queues text[], for_worker uuid, queue_worker big
 returns table (
   id bigint, status text, task_name text, queue_name text, priority integer, lock text, queueing_lock text, args jsonb,
   scheduled_at timestamptz, attempts integer, work jsonb
-) language plpgsql as $$
+) language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-  picked procrastinate.procrastinate_jobs[];
-  candidate procrastinate.procrastinate_jobs;
-  todo bigint;
+  picked procrastinate.procrastinate_jobs[] := ledger.pick(of_queues, most);
+  begun jsonb;
 begin
-  picked := array(
-    select q from procrastinate.procrastinate_jobs q
-    where q.status = 'todo' and q.queue_name = any(ledger.open_queues(of_queues))
-      and (q.scheduled_at is null or q.scheduled_at <= pg_catalog.now())
-    order by q.priority desc, q.id limit most for update skip locked);
+  if picked = '{}' then
+    return;
+  end if;
+  begun := ledger.begin(picked, for_worker);
+  delete from procrastinate.procrastinate_jobs q using unnest(picked) p where q.id = p.id and p.task_name = 'run_step';
+  insert into procrastinate.procrastinate_jobs (id, queue_name, task_name, priority, args, status, worker_id)
+  select b.queue_job, p.queue_name, p.task_name, p.priority, p.args, 'doing', queue_worker
+  from unnest(picked) p join jsonb_to_recordset(begun) b(todo bigint, queue_job bigint) on b.todo = p.id;
+  update procrastinate.procrastinate_jobs q set status = 'doing', worker_id = queue_worker from unnest(picked) p
+  where q.id = p.id and p.task_name <> 'run_step';
+  return query
+    select coalesce(b.queue_job, p.id), 'doing', p.task_name::text, p.queue_name::text, p.priority, p.lock, p.queueing_lock,
+           p.args, p.scheduled_at, p.attempts, b.work
+    from unnest(picked) with ordinality p
+    left join jsonb_to_recordset(begun) b(todo bigint, queue_job bigint, work jsonb) on b.todo = p.id
+    where p.task_name <> 'run_step' or b.todo is not null order by p.ordinality;
+end $$;
+
+-- Begin the attempts of queue jobs, all in one statement: a row costs a fraction of what a statement costs. Returns of
+-- each {"todo": the queue job, "queue_job": what it is to become, "work"}, but not of those whose step run no longer waits
+-- for this queue job.
+create function ledger.begin(picked procrastinate.procrastinate_jobs[], for_worker uuid) returns jsonb
+language plpgsql as $$
+declare
+  begun jsonb;
+  tidings text[];
+begin
   perform from public.jobs j where j.id in (
     select s.job_id from unnest(picked) p join public.job_steps s on s.id = (p.args ->> 'step_run')::uuid
     where p.task_name = 'run_step') order by j.id for no key update;
-  foreach candidate in array picked loop
-    work := null;
-    if candidate.task_name = 'run_step' then
-      todo := candidate.id;
-      candidate.id := nextval('procrastinate.procrastinate_jobs_id_seq');
-      work := ledger.begin(todo, candidate.id, (candidate.args ->> 'step_run')::uuid, for_worker);
-      delete from procrastinate.procrastinate_jobs q where q.id = todo;
-      continue when work is null;
-      insert into procrastinate.procrastinate_jobs (id, queue_name, task_name, priority, args, status, worker_id)
-      values (candidate.id, candidate.queue_name, candidate.task_name, candidate.priority, candidate.args, 'doing',
-              queue_worker);
-    else
-      update procrastinate.procrastinate_jobs q set status = 'doing', worker_id = queue_worker where q.id = candidate.id;
-    end if;
-    return query select candidate.id, 'doing', candidate.task_name::text, candidate.queue_name::text, candidate.priority,
-      candidate.lock, candidate.queueing_lock, candidate.args, candidate.scheduled_at, candidate.attempts, work;
-  end loop;
-end $$;
-
--- Begin an attempt; null when its step run no longer waits for one. The caller holds the job's row.
-create function ledger.begin(from_queue_job bigint, as_queue_job bigint, run_id uuid, for_worker uuid) returns jsonb
-language plpgsql as $$
-declare
-  job public.jobs;
-  run public.job_steps;
-  step public.pipeline_steps;
-begin
-  select s.* into run from public.job_steps s
-  where s.id = run_id and s.status = 'queued' and s.queue_job_id = from_queue_job for update;
-  if run.id is null then
-    return null;
-  end if;
-  job := ledger.lock_job(run.job_id);
-  select * into step from public.pipeline_steps p where p.graph = job.graph and p.name = run.step;
-  run.attempt := run.attempt + 1;
-  run.identity := ledger.identify(job, step, run);
-  update public.job_steps s set
-    status = 'running', attempt = run.attempt, identity = run.identity, queue_job_id = as_queue_job,
-    worker_id = for_worker, started_at = ledger.now(), progress_current = 0, progress_total = 0
-  where s.id = run.id;
-  if job.status = 'queued' then
-    job.status := 'running';
-    job.started_at := coalesce(job.started_at, ledger.now());
-    job := ledger.note(job, 'started', 'A worker has picked it up.');
-  end if;
-  if job.stage <> step.stage then
-    job.stage := step.stage;
-    job.progress_message := '';
-  end if;
-  if run.item is null then
-    job.progress_current := 0;
-    job.progress_total := 0;
-  end if;
-  job := ledger.note(job, 'step_started', '', '{}', run.step, run.item, run.attempt);
-  perform ledger.save(job);
-  return ledger.describe_work(job, step, run);
+  with held as materialized (
+    select s.id, p.id as todo, p.ordinality as nr, s.status = 'queued' and s.queue_job_id = p.id as waits
+    from unnest(picked) with ordinality p join public.job_steps s on s.id = (p.args ->> 'step_run')::uuid
+    where p.task_name = 'run_step'
+    for update of s
+  ), begun as (
+    update public.job_steps s set
+      status = 'running', attempt = s.attempt + 1, identity = ledger.identify(j, p, s), worker_id = for_worker,
+      queue_job_id = nextval('procrastinate.procrastinate_jobs_id_seq'), started_at = ledger.now(),
+      progress_current = 0, progress_total = 0
+    from held h, public.jobs j, public.pipeline_steps p
+    where h.waits and s.id = h.id and j.id = s.job_id and p.graph = j.graph and p.name = s.step
+    returning s as run, j as before, p as step, h.nr, h.todo
+  ), moving as (
+    select (b.before).id, count(*) as runs, bool_or((b.run).item is null) as alone,
+           (array_agg((b.step).stage order by b.nr desc))[1] as stage, (b.before).stage as left_stage,
+           (b.before).status = 'queued' as fresh
+    from begun b group by (b.before).id, (b.before).stage, (b.before).status
+  ), moved as (
+    update public.jobs j set
+      status = case when m.fresh then 'running' else j.status end,
+      started_at = case when m.fresh then coalesce(j.started_at, ledger.now()) else j.started_at end,
+      stage = m.stage, progress_message = case when j.stage = m.stage then j.progress_message else '' end,
+      progress_current = case when m.alone then 0 else j.progress_current end,
+      progress_total = case when m.alone then 0 else j.progress_total end,
+      last_seq = j.last_seq + m.runs + m.fresh::integer, updated_at = ledger.now()
+    from moving m where j.id = m.id
+    returning j as job, j.last_seq - m.runs as seq, m.fresh, m.left_stage,
+              jsonb_build_object('status', j.status, 'percent', j.percent) as standing
+  ), history as (
+    insert into public.job_events (job_id, seq, tenant_id, at, kind, stage, step, item, attempt, message, data)
+    select (m.job).id, m.seq, (m.job).tenant_id, ledger.now(), 'started', m.left_stage, null, null, null,
+           'A worker has picked it up.', m.standing
+    from moved m where m.fresh
+    union all
+    select (m.job).id, m.seq + row_number() over (partition by (m.job).id order by b.nr), (m.job).tenant_id, ledger.now(),
+           'step_started', (b.step).stage, (b.run).step, (b.run).item, (b.run).attempt, '', m.standing
+    from begun b join moved m on (m.job).id = (b.run).job_id
+  )
+  select jsonb_agg(jsonb_build_object('todo', b.todo, 'queue_job', (b.run).queue_job_id,
+                                      'work', ledger.describe_work(m.job, b.step, b.run))),
+         array_agg(distinct (m.job).id || ' ' || (m.job).last_seq)
+  into begun, tidings
+  from begun b join moved m on (m.job).id = (b.run).job_id;
+  perform pg_notify('ledgerline_events', t) from unnest(tidings) t;
+  return coalesce(begun, '[]');
 end $$;
 
 -- The digest of one input: of a step's result, of one item's, or over all results of a mapped step.
@@ -167,12 +201,12 @@ language plpgsql as $$
 declare
   run public.job_steps;
 begin
-  select s.* into run from public.job_steps s
-  where s.id = run_id and s.attempt = of_attempt and s.status = 'running' for update;
-  if run.id is not null then
-    delete from procrastinate.procrastinate_jobs q where q.id = run.queue_job_id;
-    run.status := new_status;
+  select s.* into run from public.job_steps s where s.id = run_id for update;
+  if run.id is null or run.attempt <> of_attempt or run.status <> 'running' then
+    return null;
   end if;
+  delete from procrastinate.procrastinate_jobs q where q.id = run.queue_job_id;
+  run.status := new_status;
   return run;
 end $$;
 
@@ -182,43 +216,104 @@ end $$;
 -- when the attempt is stale.
 create function ledger.complete(run_id uuid, of_attempt integer, result jsonb, items jsonb default null)
 returns boolean language plpgsql as $$
-declare
-  job public.jobs := ledger.lock_job((select s.job_id from public.job_steps s where s.id = run_id));
-  run public.job_steps := ledger.end_attempt(
-    run_id, of_attempt, case when result ? 'skipped' then 'skipped' else 'completed' end);
 begin
-  if run.id is null then
-    return false;
-  end if;
+  return (ledger.settle(array[jsonb_build_object(
+    'verb', 'complete', 'step_run', run_id, 'attempt', of_attempt, 'result', result, 'items', items)]))[1];
+end $$;
+
+-- Complete attempts; the caller holds their jobs' rows. Returns for each whether it was accepted, in order.
+create function ledger.complete_all(outcomes jsonb[]) returns boolean[] language plpgsql as $$
+declare
+  job public.jobs;
+  done record;
+  accepted bigint[] := '{}';
+begin
+  for done in select * from ledger.file_results(outcomes) f order by (f.run).job_id, f.nr loop
+    if job.id is distinct from (done.run).job_id then
+      perform ledger.save(job) where job.id is not null;
+      job := ledger.lock_job((done.run).job_id);
+    end if;
+    job := ledger.finish_run(job, done.run, done.result, done.items);
+    accepted := accepted || done.nr;
+  end loop;
+  perform ledger.save(job) where job.id is not null;
+  return array(select n = any(accepted) from generate_series(1, cardinality(outcomes)) n order by n);
+end $$;
+
+-- What completing writes of each attempt by itself, for many attempts in one statement: the result under its identity, the
+-- artifacts under the job (a rerun overwrites its own), the step run's row; and its queue job goes. Stale ones are left out.
+create function ledger.file_results(outcomes jsonb[])
+returns table (nr bigint, run public.job_steps, result jsonb, items jsonb) language plpgsql as $$
+begin
+  return query
+  with told as (
+    select o.nr, (o.said ->> 'step_run')::uuid as id, (o.said ->> 'attempt')::integer as attempt, o.said -> 'result' as result,
+           nullif(o.said -> 'items', 'null') as items
+    from unnest(outcomes) with ordinality o(said, nr)
+  ), held as materialized (
+    select t.nr, t.result, t.items, s as run, s.attempt = t.attempt and s.status = 'running' as ours
+    from told t join public.job_steps s on s.id = t.id for update of s
+  ), ended as materialized (
+    select h.nr, h.result, h.items, h.run, h.result ? 'reuse' as reused,
+           case when h.result ? 'reuse' then (
+             select r.id from public.step_results r
+             where r.id = (h.result ->> 'reuse')::uuid and r.tenant_id = (h.run).tenant_id)
+           else ledger.uuid7() end as kept
+    from held h where h.ours
+  ), withdrawn as (
+    delete from procrastinate.procrastinate_jobs q using ended e where q.id = (e.run).queue_job_id
+  ), filed as (
+    insert into public.step_results (id, tenant_id, identity, digest, value, blob, artifacts, skipped)
+    select e.kept, (e.run).tenant_id,
+           -- What another version of the step made is not what this job's version would have made.
+           case when e.result ? 'version'
+                then encode(sha256(convert_to(concat_ws(chr(31), (e.run).identity, e.result ->> 'version'), 'UTF8')), 'hex')
+                else (e.run).identity end,
+           e.result ->> 'digest', e.result -> 'value', nullif(e.result -> 'blob', 'null'),
+           coalesce(e.result -> 'artifacts', '[]'), e.result ? 'skipped'
+    from ended e where not e.reused
+  ), hit as (
+    update public.step_results r set hits = r.hits + u.times, used_at = ledger.now()
+    from (select e.kept, count(*) as times from ended e where e.reused group by e.kept) u where r.id = u.kept
+  ), named as (
+    insert into public.artifacts (job_id, tenant_id, step, item, name, media_type, bytes, sha256, created_at)
+    select (e.run).job_id, (e.run).tenant_id, (e.run).step, (e.run).item, a ->> 'name', a ->> 'media_type',
+           (a ->> 'bytes')::bigint, a ->> 'sha256', ledger.now()
+    from ended e cross join jsonb_array_elements(case when e.reused then (
+      select r.artifacts from public.step_results r where r.id = e.kept) else e.result -> 'artifacts' end) a
+    on conflict (job_id, step, item, name) do update set
+      media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, created_at = excluded.created_at
+  ), finished as (
+    update public.job_steps s set
+      status = case when e.result ? 'skipped' then 'skipped' else 'completed' end,
+      queue_job_id = null, worker_id = null, result_id = e.kept, error_code = null, error_message = null,
+      cpu_s = (e.result #>> '{used,cpu_s}')::real, peak_memory_bytes = (e.result #>> '{used,peak_memory_bytes}')::bigint,
+      finished_at = ledger.now()
+    from ended e where s.id = (e.run).id
+    returning s as run, e.nr, e.result, e.items
+  )
+  select f.nr, f.run, f.result, f.items from finished f;
+end $$;
+
+-- A step run has its result: its lines in the history, the items it laid out, and what may go on now.
+create function ledger.finish_run(inout job public.jobs, run public.job_steps, result jsonb, items jsonb)
+language plpgsql as $$
+begin
   if result ? 'progress' then
     job := ledger.tell_progress(job, run, (result #>> '{progress,0}')::integer, (result #>> '{progress,1}')::integer,
                                 result #>> '{progress,2}');
   end if;
-  job := ledger.finish_run(job, run, ledger.keep_result(job, run, result), result);
+  if result ? 'reuse' then
+    job.reused := job.reused + 1;
+    job := ledger.note(job, 'reused', 'Done before with the same input; the result is used again.', '{}',
+                       run.step, run.item, run.attempt);
+  end if;
   if items is not null then
     perform ledger.lay_out(job, run.step, items);
   end if;
   job := ledger.count_run(job, run, coalesce(
     result ->> 'skipped',
     'Done by version ' || (result ->> 'version') || ' of this step, which is not the one the job was submitted with.', ''));
-  perform ledger.save(job);
-  return true;
-end $$;
-
--- The step run's own row and its lines in the history.
-create function ledger.finish_run(inout job public.jobs, run public.job_steps, kept uuid, result jsonb)
-language plpgsql as $$
-begin
-  update public.job_steps s set
-    status = run.status, queue_job_id = null, worker_id = null, result_id = kept, error_code = null, error_message = null,
-    cpu_s = (result #>> '{used,cpu_s}')::real, peak_memory_bytes = (result #>> '{used,peak_memory_bytes}')::bigint,
-    finished_at = ledger.now()
-  where s.id = run.id;
-  if result ? 'reuse' then
-    job.reused := job.reused + 1;
-    job := ledger.note(job, 'reused', 'Done before with the same input; the result is used again.', '{}',
-                       run.step, run.item, run.attempt);
-  end if;
 end $$;
 
 -- One more step run is done: count it in, tell, and open what waited for it.
@@ -257,38 +352,6 @@ begin
     job.progress_current := width.completed + width.failed;
     job.progress_total := width.total;
   end if;
-end $$;
-
--- File a result under its identity, and the artifacts under the job. A rerun of a step overwrites its own artifacts.
-create function ledger.keep_result(job public.jobs, run public.job_steps, result jsonb) returns uuid
-language plpgsql as $$
-declare
-  kept public.step_results;
-begin
-  if result ? 'reuse' then
-    update public.step_results r set hits = r.hits + 1, used_at = ledger.now()
-    where r.id = (result ->> 'reuse')::uuid and r.tenant_id = job.tenant_id returning * into kept;
-  else
-    insert into public.step_results (tenant_id, identity, digest, value, blob, artifacts, skipped)
-    values (job.tenant_id,
-            -- What another version of the step made is not what this job's version would have made.
-            case when result ? 'version'
-                 then encode(sha256(convert_to(concat_ws(chr(31), run.identity, result ->> 'version'), 'UTF8')), 'hex')
-                 else run.identity end,
-            result ->> 'digest', result -> 'value', nullif(result -> 'blob', 'null'),
-            coalesce(result -> 'artifacts', '[]'), result ? 'skipped')
-    returning * into kept;
-  end if;
-  if kept.artifacts = '[]' then
-    return kept.id;
-  end if;
-  insert into public.artifacts (job_id, tenant_id, step, item, name, media_type, bytes, sha256, created_at)
-  select job.id, job.tenant_id, run.step, run.item, a ->> 'name', a ->> 'media_type', (a ->> 'bytes')::bigint,
-         a ->> 'sha256', ledger.now()
-  from jsonb_array_elements(kept.artifacts) a
-  on conflict (job_id, step, item, name) do update set
-    media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, created_at = excluded.created_at;
-  return kept.id;
 end $$;
 
 -- Record how far a running attempt is; also its sign of life. False when the attempt is stale.
@@ -470,11 +533,14 @@ begin
   return true;
 end $$;
 
--- Settle many attempts in one transaction, so that their commits share one flush. Each outcome:
--- {"verb": "complete" | "fail" | "release", "step_run", "attempt", ...}. Returns what each transition returned, in order.
-create function ledger.settle(outcomes jsonb[]) returns boolean[] language plpgsql as $$
+-- Settle many attempts in one transaction, so that their commits share one flush; completions that follow each other share
+-- their statements too. Each outcome: {"verb": "complete" | "fail" | "release", "step_run", "attempt", ...}. Returns for
+-- each whether it was accepted, in order.
+create function ledger.settle(outcomes jsonb[]) returns boolean[]
+language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   accepted boolean[] := '{}';
+  completed jsonb[] := '{}';
   o jsonb;
 begin
   perform from public.jobs j where j.id in (
@@ -485,14 +551,18 @@ begin
     select (x.o #>> '{result,reuse}')::uuid from unnest(outcomes) x(o)
   ) order by r.id for no key update;
   foreach o in array outcomes loop
+    if o ->> 'verb' = 'complete' then
+      completed := completed || o;
+      continue;
+    end if;
+    accepted := accepted || ledger.complete_all(completed);
+    completed := '{}';
     accepted := accepted || case o ->> 'verb'
-      when 'complete' then ledger.complete((o ->> 'step_run')::uuid, (o ->> 'attempt')::integer, o -> 'result',
-                                           nullif(o -> 'items', 'null'))
       when 'fail' then ledger.fail((o ->> 'step_run')::uuid, (o ->> 'attempt')::integer, o ->> 'code', o ->> 'message',
                                    o ->> 'detail', (o ->> 'retry_in')::double precision,
                                    (o ->> 'slow_s')::double precision)
       when 'release' then ledger.release((o ->> 'step_run')::uuid, (o ->> 'attempt')::integer)
     end;
   end loop;
-  return accepted;
+  return accepted || ledger.complete_all(completed);
 end $$;

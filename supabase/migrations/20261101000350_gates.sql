@@ -82,13 +82,14 @@ create function ledger.pass_gate(inout job public.jobs, review public.reviews, b
 language plpgsql as $$
 declare
   run public.job_steps;
+  kept uuid := ledger.uuid7();
   verdict jsonb := jsonb_build_object('decision', 'approved', 'comment', with_comment, 'by', by_user);
   hash text := encode(sha256(convert_to(verdict::text, 'UTF8')), 'hex');
 begin
-  select s.* into run from public.job_steps s where s.id = review.step_run;
-  run.status := 'completed';
-  run.identity := encode(sha256(convert_to(review.id::text, 'UTF8')), 'hex');
-  job := ledger.finish_run(job, run, ledger.keep_result(job, run, jsonb_build_object('digest', hash, 'value', verdict)), '{}');
+  insert into public.step_results (id, tenant_id, identity, digest, value)
+  values (kept, job.tenant_id, encode(sha256(convert_to(review.id::text, 'UTF8')), 'hex'), hash, verdict);
+  update public.job_steps s set status = 'completed', result_id = kept, finished_at = ledger.now()
+  where s.id = review.step_run returning * into run;
   job := ledger.count_run(job, run);
 end $$;
 
