@@ -36,13 +36,17 @@ def watch_job(client: Client, job: Json, name: str | None = None) -> int:
 
     job: as the API gives it. name: of its file, if the caller knows it.
     """
+    try:
+        return _watch_to_end(client, job, name)
+    except KeyboardInterrupt:
+        console().print("Stopped watching. The job goes on.")
+        return STOPPED
+
+
+def _watch_to_end(client: Client, job: Json, name: str | None) -> int:
     display = open_display(f"{name or name_of(client, job)}: {job['pipeline']}", stages_of(job))
     try:
         show_events(client, job["id"], display)
-    except KeyboardInterrupt:
-        display.close()
-        console().print("Stopped watching. The job goes on.")
-        return STOPPED
     finally:
         display.close()
     print_end(display.standing)
