@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from pathlib import Path
-from signal import SIGTERM
 from typing import Any
 
 from chaos.crew import Crew, Line
@@ -37,6 +37,8 @@ _LAG = 3
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
+    # Whoever ends this run early ends everything it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     plan = make_plan(options.seed, options.jobs, options.faults, api=options.api)
     folder = Path(options.folder or tempfile.mkdtemp(prefix="ledgerline-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +175,8 @@ class Run:
 
     def _judge(self) -> list[str]:
         wrong = [*self._broken, *self._people.errors, *self._crew.fell]
-        wrong += [f"a worker told to stop ended with {code}" for code in self._crew.exits if code not in (0, -SIGTERM)]
+        odd = [code for code in self._crew.exits if code not in (0, -signal.SIGTERM)]
+        wrong += [f"a worker told to stop ended with {code}" for code in odd]
         wrong += [f"drift: {row}" for row in self._sampler.drift]
         jobs = {row["job_id"] for row in self._sampler.drift}
         wrong += [describe(self._line, job) for job in list(jobs)[:3]]
