@@ -94,7 +94,8 @@ class Play:
         return self.all("select * from ops.failures where job_id = %s order by id", job)
 
     def queue(self) -> list[Row]:
-        return self.all("select * from procrastinate.procrastinate_jobs order by id")
+        """The queue jobs of step runs; the hourly chore comes and goes as it likes."""
+        return self.all("select * from procrastinate.procrastinate_jobs where task_name <> 'prune' order by id")
 
     def drift(self) -> list[Row]:
         return self.all("select * from ops.drift")
@@ -132,7 +133,8 @@ class Play:
     # What workers do
 
     def claim(self, queues: list[str] | None = None, most: int = 1, worker: UUID | None = None) -> list[Row]:
-        arguments = [queues or list(QUEUES), worker or self.worker, None, most]
+        served = queues or [queue for queue in QUEUES if queue != "maintenance"]  # where the hourly chore is
+        arguments = [served, worker or self.worker, None, most]
         return self.connection.execute("select * from ledger.claim(%s, %s, %s, %s)", arguments).fetchall()
 
     def begin(self, *, most: int = 1, worker: UUID | None = None) -> Work:
