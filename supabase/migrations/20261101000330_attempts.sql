@@ -17,7 +17,7 @@ end $$;
 -- Queue jobs that nobody holds, locked: of each queue the first ones. The queues come in any order, because priorities of
 -- different queues say nothing about each other, and so that none of them always comes first.
 create function ledger.pick(of_queues text[], most integer) returns procrastinate.procrastinate_jobs[]
-language plpgsql set enable_seqscan = off set enable_sort = off as $$
+language plpgsql set enable_seqscan = off set enable_sort = off set plan_cache_mode = force_generic_plan as $$
 declare
   queue text;
   picked procrastinate.procrastinate_jobs[] := '{}';
@@ -42,7 +42,7 @@ create function ledger.claim(of_queues text[], for_worker uuid, queue_worker big
 returns table (
   id bigint, status text, task_name text, queue_name text, priority integer, lock text, queueing_lock text, args jsonb,
   scheduled_at timestamptz, attempts integer, work jsonb
-) language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+) language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
 declare
   picked procrastinate.procrastinate_jobs[] := ledger.pick(of_queues, most);
   begun jsonb;
@@ -537,7 +537,7 @@ end $$;
 -- their statements too. Each outcome: {"verb": "complete" | "fail" | "release", "step_run", "attempt", ...}. Returns for
 -- each whether it was accepted, in order.
 create function ledger.settle(outcomes jsonb[]) returns boolean[]
-language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
 declare
   accepted boolean[] := '{}';
   completed jsonb[] := '{}';
