@@ -27,7 +27,7 @@ def _draw_scenario(lines: list[str], top: int, title: str, measured: Measured, t
     for measure, by_name in measured.items():
         top += ROW + 6
         lines.append(f'<text x="10" y="{top}" fill="#555">{escape(measure)}</text>')
-        scale = BAR / max(max(values) for values in by_name.values())
+        scale = BAR / max(max(max(values) for values in by_name.values()), 1e-9)
         for name, values in by_name.items():
             top += ROW
             lines += _draw_bar(top, titles.get(name, name), values, scale, first=name == next(iter(by_name)))

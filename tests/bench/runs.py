@@ -31,6 +31,14 @@ class Run:
     cpu_ms: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Submitting:
+    """When paced jobs were sent, by mark (monotonic ns), and the CPU seconds it took to send all."""
+
+    sent: dict[str, int]
+    cpu_s: float
+
+
 def run_through(contender: Contender, place: Place, jobs: int, shape: str = "one", width: int = 0) -> Run:
     """Submit while warm workers run; from the first submission to the last completion."""
     with psycopg.connect(place.url, autocommit=True) as connection, workers(contender, place) as pids:
@@ -38,7 +46,7 @@ def run_through(contender: Contender, place: Place, jobs: int, shape: str = "one
         wait_until_done(connection)
         connection.execute("vacuum analyze")
         began, before = _now(connection), _cpu(place, pids)
-        submit(contender, place, jobs, shape, width)
+        submitting = submit(contender, place, jobs, shape, width)
         wait_until_done(connection)
         after = _cpu(place, pids)
         first, last, done = _row(
@@ -49,7 +57,9 @@ def run_through(contender: Contender, place: Place, jobs: int, shape: str = "one
         )
     if done != jobs:
         raise RuntimeError(f"{contender.title}: {done} of {jobs} jobs completed")
-    return Run(jobs / (last - first).total_seconds(), {k: 1000 * (after[k] - before[k]) / jobs for k in after})
+    used = {"submitting": submitting.cpu_s} | {process: after[process] - before[process] for process in after}
+    used["all"] = sum(used.values())
+    return Run(jobs / (last - first).total_seconds(), {process: 1000 * cpu_s / jobs for process, cpu_s in used.items()})
 
 
 def run_backlog(contender: Contender, place: Place, jobs: int, shape: str = "one", width: int = 0) -> Run:
@@ -77,10 +87,10 @@ def measure_pickup(contender: Contender, place: Place, samples: int, every_s: fl
     ):
         submit(contender, place, WARM_UP)
         wait_until_done(connection)
-        sent = submit(contender, place, samples, extra=["--every", str(every_s), "--together", str(together)])
+        paced = submit(contender, place, samples, extra=["--every", str(every_s), "--together", str(together)])
         wait_until_done(connection)
     entered = read_entries(log)
-    return [(entered[mark] - at) / 1e6 for mark, at in sent.items()]
+    return [(entered[mark] - at) / 1e6 for mark, at in paced.sent.items()]
 
 
 def run_map(contender: Contender, place: Place, width: int, times: int) -> float:
@@ -125,8 +135,8 @@ def workers(contender: Contender, place: Place, more: dict[str, str] | None = No
 
 def submit(
     contender: Contender, place: Place, jobs: int, shape: str = "one", width: int = 0, extra: list[str] | None = None
-) -> dict[str, int]:
-    """Submit in a process of its own, as a front door would. Returns when paced jobs were sent, by mark."""
+) -> Submitting:
+    """Submit in a process of its own, as a front door would."""
     options = [contender.name, shape, str(jobs), str(THREADS), "--width", str(width), *(extra or [])]
     answer = subprocess.run(
         [sys.executable, "-m", "bench.submitting", *options],
@@ -134,8 +144,7 @@ def submit(
         stdout=subprocess.PIPE,
         check=True,
     )
-    sent: dict[str, int] = json.loads(answer.stdout)
-    return sent
+    return Submitting(**json.loads(answer.stdout))
 
 
 def wait_until_done(connection: psycopg.Connection[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,6 +50,7 @@ def measure_round(measures: dict[str, Measure], into: Measured) -> Iterator[tupl
         values = measure()
         for what, value in values.items():
             into.setdefault(what, {}).setdefault(name, []).append(value)
+        into.setdefault("load", {}).setdefault(name, []).append(os.getloadavg()[0])
         yield name, values
 
 
