@@ -3,7 +3,7 @@
     @jobs.call("POST", "/jobs", "Start a job", access=Access.WRITE, body=NewJob, gives=Job, status=202, errors=(...))
     def submit_job(member: Member, body: NewJob) -> Reply: ...
 
-A view is handed by name what its declaration promises: `member` (READ, WRITE, REVIEW) or `caller` (USER), `query`,
+A view is handed by name what its declaration promises: `member` (READ, WRITE, REVIEW, OWN) or `caller` (USER), `query`,
 `body`, and the parts of its path. What is declared here is also what /openapi.json shows.
 """
 
@@ -36,9 +36,10 @@ class Access(Enum):
     READ = "a member of the tenant"
     WRITE = "an owner or editor of the tenant"
     REVIEW = "an owner, editor or reviewer of the tenant"
+    OWN = "an owner of the tenant"
 
 
-MEMBERS = (Access.READ, Access.WRITE, Access.REVIEW)
+MEMBERS = (Access.READ, Access.WRITE, Access.REVIEW, Access.OWN)
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Call:
         found += ["request_invalid"] if self.body or self.query or self.form else []
         found += SIGNED_IN if self.access is not Access.PUBLIC else []
         found += MEMBERSHIP if self.access in MEMBERS else []
-        found += ["role_not_allowed"] if self.access in (Access.WRITE, Access.REVIEW) else []
+        found += ["role_not_allowed"] if self.access in (Access.WRITE, Access.REVIEW, Access.OWN) else []
         return tuple(dict.fromkeys(found))
 
 
@@ -174,6 +175,8 @@ def _enter(call: Call, given: dict[str, Any]) -> people.Member:
         people.require_writer(member)
     elif call.access is Access.REVIEW:
         people.require_reviewer(member)
+    elif call.access is Access.OWN:
+        people.require_owner(member)
     return member
 
 

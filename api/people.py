@@ -15,7 +15,8 @@ from api.tokens import Caller
 from tasks.db import Row, statement
 
 TENANT_HEADER = "X-Tenant-Id"
-WRITERS = ("owner", "editor")
+OWNERS = ("owner",)
+WRITERS = (*OWNERS, "editor")
 REVIEWERS = (*WRITERS, "reviewer")
 
 
@@ -63,6 +64,11 @@ def require_writer(member: Member) -> None:
 def require_reviewer(member: Member) -> None:
     """Raise Refused `role_not_allowed` unless the member may decide what waits for a person."""
     _require(member, REVIEWERS, "Deciding takes a reviewer, an editor or an owner.")
+
+
+def require_owner(member: Member) -> None:
+    """Raise Refused `role_not_allowed` unless the member may change how the tenant is set up."""
+    _require(member, OWNERS, "Changing how a tenant is set up takes an owner.")
 
 
 def _require(member: Member, roles: tuple[str, ...], rule: str) -> None:
