@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from api import people
 from api.codes import EVERYWHERE, MEMBERSHIP, SIGNED_IN
+from api.headers import Header
 from api.house import house
 from api.incoming import read_body, read_query
 
@@ -67,10 +68,15 @@ class Call:
     body: type[BaseModel] | None
     form: type[BaseModel] | None
     media: str
-    takes_headers: dict[str, str]
+    takes_headers: dict[str, Header]
     gives_headers: dict[str, str]
     also: dict[int, str]
     errors: tuple[str, ...]
+
+    @property
+    def operation_id(self) -> str:
+        """Its name for programs, made of the summary."""
+        return self.summary.lower().replace("'", "").replace(" ", "_")
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -105,7 +111,7 @@ class Room(Blueprint):
         body: type[BaseModel] | None = None,
         form: type[BaseModel] | None = None,
         media: str = JSON,
-        takes_headers: dict[str, str] | None = None,
+        takes_headers: dict[str, Header] | None = None,
         gives_headers: dict[str, str] | None = None,
         also: dict[int, str] | None = None,
         errors: tuple[str, ...] = (),

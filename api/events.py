@@ -7,6 +7,7 @@ from uuid import UUID
 from flask import Response, request
 
 from api.contract import Access, Room
+from api.headers import LAST_EVENT_ID
 from api.history import read_stretch
 from api.house import house
 from api.incoming import read_last_event_id
@@ -47,7 +48,7 @@ def list_events(member: Member, job_id: UUID, query: EventsQuery) -> Events:
     query=StreamQuery,
     gives=Ended,
     media=MEDIA_TYPE,
-    takes_headers={"Last-Event-ID": "Number of the last event you have."},
+    takes_headers={"Last-Event-ID": LAST_EVENT_ID},
     errors=("job_not_found",),
 )
 def follow_job(member: Member, job_id: UUID, query: StreamQuery) -> Response:

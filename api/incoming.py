@@ -13,12 +13,12 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.codes import refuse
+from api.headers import EVENT_NUMBER_PATTERN, KEY_PATTERN
 
 Model = TypeVar("Model", bound=BaseModel)
 
 REQUEST_ID = "X-Request-Id"
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
-_VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 _MOST_PROBLEMS = 20
 SILENCE_S = 30.0
@@ -82,7 +82,7 @@ def parse_json(data: bytes | str) -> Any:
 def read_idempotency_key() -> str | None:
     """The Idempotency-Key. Raises Refused `idempotency_key_invalid`."""
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not _VISIBLE.fullmatch(key):
+    if key is not None and not re.fullmatch(KEY_PATTERN, key):
         raise refuse("idempotency_key_invalid", "An Idempotency-Key is 1 to 255 visible ASCII characters.")
     return key
 
@@ -91,7 +91,7 @@ def read_last_event_id(header: str | None, default: int) -> int:
     """The number of the last event a reconnecting client has. Raises Refused `request_invalid`."""
     if header is None:
         return default
-    if not re.fullmatch(r"[0-9]{1,9}", header.strip()):
+    if not re.fullmatch(EVENT_NUMBER_PATTERN, header.strip()):
         _refuse([{"where": "Last-Event-ID", "message": "Not the number of an event."}])
     return int(header)
 

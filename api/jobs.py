@@ -7,6 +7,7 @@ from uuid import UUID
 from flask import Response, g, request
 
 from api.contract import Access, Reply, Room
+from api.headers import IDEMPOTENCY_KEY, IF_NONE_MATCH
 from api.house import house
 from api.incoming import read_idempotency_key
 from api.jobs_state import await_change, find_job, see_job
@@ -31,7 +32,7 @@ _ETAG = {"ETag": "Changes whenever anything in the answer changes."}
     body=NewJob,
     gives=Job,
     status=202,
-    takes_headers={"Idempotency-Key": "Same key and same body: the same job. Same key and another body: refused."},
+    takes_headers={"Idempotency-Key": IDEMPOTENCY_KEY},
     gives_headers={
         "Location": "Path of the job.",
         "Idempotent-Replayed": "`true` when an equal request made this job before.",
@@ -94,7 +95,7 @@ def list_jobs(member: Member, query: JobsPage) -> Jobs:
     access=Access.READ,
     query=JobQuery,
     gives=Job,
-    takes_headers={"If-None-Match": "The ETag of what you have."},
+    takes_headers={"If-None-Match": IF_NONE_MATCH},
     gives_headers=_ETAG,
     also={304: "Nothing has changed since the ETag in If-None-Match."},
     errors=("job_not_found",),

@@ -14,9 +14,11 @@ from pydantic.json_schema import models_json_schema
 
 from api.codes import CODES
 from api.contract import JSON, MEMBERS, Access, Call, Room
+from api.headers import TENANT
 from api.models.base import Error
 from api.paths import PREFIX
 from api.people import TENANT_HEADER
+from api.relations import links_of
 
 Json = dict[str, Any]
 
@@ -61,7 +63,9 @@ def full_path(call: Call) -> str:
 def _paths(calls: list[Call]) -> Json:
     paths: defaultdict[str, Json] = defaultdict(dict)
     for call in calls:
-        paths[full_path(call)][call.method.lower()] = _operation(call)
+        operation = paths[full_path(call)][call.method.lower()] = _operation(call)
+        if links := links_of(call, calls):
+            operation["responses"][str(call.status)]["links"] = links
     return dict(paths)
 
 
@@ -70,7 +74,7 @@ def _operation(call: Call) -> Json:
         "tags": [call.tag],
         "summary": call.summary,
         "description": f"{call.description}\n\nOpen to {call.access.value}.".strip(),
-        "operationId": call.summary.lower().replace("'", "").replace(" ", "_"),
+        "operationId": call.operation_id,
         "parameters": [*_path_parameters(call), *_query_parameters(call), *_header_parameters(call)],
         "responses": {str(status): answer for status, answer in sorted(_responses(call).items())},
         "security": [] if call.access is Access.PUBLIC else [{"token": []}],
@@ -111,10 +115,16 @@ def _without_null(schema: Json) -> Json:
 def _header_parameters(call: Call) -> list[Json]:
     headers = dict(call.takes_headers)
     if call.access in MEMBERS:
-        headers[TENANT_HEADER] = "Which tenant, for users who are members of several."
+        headers[TENANT_HEADER] = TENANT
     return [
-        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
-        for name, text in headers.items()
+        {
+            "name": name,
+            "in": "header",
+            "required": False,
+            "description": header.about,
+            "schema": {"type": "string"} | ({"pattern": f"^{header.pattern}$"} if header.pattern else {}),
+        }
+        for name, header in headers.items()
     ]
 
 

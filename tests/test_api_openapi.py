@@ -157,3 +157,19 @@ def test_the_bodies_that_docs_api_shows_are_what_the_api_takes_and_gives(api: di
     for name, text in shown:
         schema = {"$ref": f"#/components/schemas/{name}", "components": api["components"]}
         Draft202012Validator(schema).validate(json.loads(text))
+
+
+def test_answers_link_to_the_calls_they_lead_to(api: dict[str, Any]) -> None:
+    started = api["paths"][f"{PREFIX}/jobs"]["post"]["responses"]["202"]["links"]
+    assert started["look_at_a_job"] == {"operationId": "look_at_a_job", "parameters": {"job_id": "$response.body#/id"}}
+    listed = api["paths"][f"{PREFIX}/jobs/{{job_id}}/artifacts"]["get"]["responses"]["200"]["links"]
+    assert listed["download_an_artifact"]["parameters"] == {"artifact_id": "$response.body#/artifacts/0/id"}
+
+
+def test_every_link_leads_to_a_call_and_fills_its_path(api: dict[str, Any]) -> None:
+    paths = {one["operationId"]: path for path, _, one in operations(api)}
+    links = [link for _, _, one in operations(api) for answer in one["responses"].values()
+             for link in answer.get("links", {}).values()]  # fmt: skip
+    assert links
+    for link in links:
+        assert set(link["parameters"]) == set(re.findall(r"{(\w+)}", paths[link["operationId"]]))

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from api.models.base import Answer, Request, example
+from api.models.base import Answer, Request, cursor_field, example
 
 _ARTIFACT = {
     "id": "01931c31-2f0e-7bb1-b5d4-0c8c3f9de001",
@@ -60,7 +60,7 @@ class ArtifactsPage(Request):
     """Which artifacts."""
 
     limit: int = Field(1000, ge=1, le=1000, description="Most rows of this page.")
-    cursor: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
+    cursor: str | None = cursor_field()
 
 
 class ArtifactQuery(Request):

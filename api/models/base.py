@@ -6,6 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# 16 bytes in base64url, without the padding.
+CURSOR_PATTERN = "^[A-Za-z0-9_-]{21}[AQgw]$"
+
 
 class Answer(BaseModel):
     """Something we send."""
@@ -19,11 +22,21 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
+def cursor_field() -> Any:
+    """The cursor of a list. What a cursor looks like is told, and what is none is refused with a code of its own."""
+    return Field(
+        None,
+        max_length=64,
+        description="`next_cursor` of the page before.",
+        json_schema_extra={"pattern": CURSOR_PATTERN},
+    )
+
+
 class Page(Request):
     """Which page of a list."""
 
     limit: int = Field(50, ge=1, le=200, description="Most rows of this page.")
-    cursor: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
+    cursor: str | None = cursor_field()
 
 
 class ErrorBody(Answer):
