@@ -19,16 +19,18 @@ from api.health import health
 from api.house import House, house
 from api.incoming import REQUEST_ID, limit_silence, request_id
 from api.jobs import jobs
+from api.keys import keys
 from api.live import Hub
 from api.logs import log_when_sent
 from api.paths import PREFIX
+from api.people import admit, identify
 from api.review import review
 from api.tokens import Verifier
 from tasks.db import open_pool
 from tasks.settings import Settings, load
 from tasks.storage import open_storage
 
-ROOMS = (documents, jobs, review, events, artifacts, files, account, health, docs)
+ROOMS = (documents, jobs, review, events, artifacts, files, account, keys, health, docs)
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -75,7 +77,7 @@ def _furnish(settings: Settings) -> House:
 
 
 def _admit() -> Response | None:
-    """Nobody gets past here without a good token, except to what is declared public: forgetting closes, never opens."""
+    """Nobody gets past here with nothing to show, except to what is declared public: forgetting closes, never opens."""
     g.started = time.monotonic()
     request_id()
     limit_silence()
@@ -84,7 +86,9 @@ def _admit() -> Response | None:
         return preflight
     call = declared_call()
     if call is None or call.access is not Access.PUBLIC:
-        g.caller = house().tokens.verify(request.headers.get("Authorization"))
+        admit(house(), request.headers.get("Authorization"))
+    if call is None:
+        identify(house(), g.asker)
     return None
 
 

@@ -39,6 +39,8 @@ CODES: dict[str, Code] = {
     "token_missing": Code(401, "There is no `Authorization: Bearer` header."),
     "token_expired": Code(401, "The access token has expired. Refresh the session and try again."),
     "token_invalid": Code(401, "The access token is malformed, not signed by this project, or not meant for it."),
+    "key_expired": Code(401, "The API key has expired. An owner of the tenant can make a new one."),
+    "key_invalid": Code(401, "The API key is misshapen, unknown or revoked."),
     "anonymous_refused": Code(403, "Anonymous users have no access. Sign in first."),
     "no_tenant": Code(403, "The user is not a member of any tenant."),
     "tenant_required": Code(400, "The user is a member of several tenants: send `X-Tenant-Id`."),
@@ -71,6 +73,9 @@ CODES: dict[str, Code] = {
     "already_decided": Code(409, "Somebody was faster, or it expired; `details.status`, `decided_by`, `decided_at`."),
     "unknown_step": Code(422, "The job's pipeline has no such step to run again from; see `reprocess_from`."),
     "step_not_reached": Code(409, "The job has not come to that step yet, so it cannot run again from there."),
+    # Keys
+    "key_not_found": Code(404, "There is no such API key in this tenant."),
+    "too_many_keys": Code(409, "The tenant has as many API keys as it may; `details.limit`. Revoke one first."),
     # Files
     "artifact_not_found": Code(404, "There is no such artifact in this tenant."),
     "link_invalid": Code(404, "The link was not made by this API."),
@@ -86,7 +91,10 @@ CODES: dict[str, Code] = {
 
 # What any call may answer with, and what each kind of access adds.
 EVERYWHERE = ("bad_request", "internal_error", "database_unavailable")
-SIGNED_IN = ("token_missing", "token_expired", "token_invalid", "anonymous_refused", "keys_unavailable")
+SIGNED_IN = (
+    "token_missing", "token_expired", "token_invalid", "key_expired", "key_invalid", "anonymous_refused",
+    "keys_unavailable",
+)  # fmt: skip
 MEMBERSHIP = ("no_tenant", "tenant_required", "tenant_not_found")
 
 

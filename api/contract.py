@@ -23,6 +23,7 @@ from api.codes import EVERYWHERE, MEMBERSHIP, SIGNED_IN
 from api.headers import Header
 from api.house import house
 from api.incoming import read_body, read_query
+from tasks.errors import Refused
 
 JSON = "application/json"
 Headers = dict[str, str]
@@ -154,7 +155,7 @@ def _handler(call: Call, view: Callable[..., Any]) -> Callable[..., Response]:
     def handle(**path: Any) -> Response:
         given = path | _read(call)
         if call.access is Access.USER:
-            given["caller"] = g.caller
+            given["caller"] = people.identify(house(), g.asker)
         elif call.access is not Access.PUBLIC:
             given["member"] = _enter(call, given)
         return _write(call, view(**given))
@@ -164,6 +165,16 @@ def _handler(call: Call, view: Callable[..., Any]) -> Callable[..., Response]:
 
 
 def _read(call: Call) -> dict[str, Any]:
+    try:
+        return _read_request(call)
+    except Refused:
+        # What is wrong with a request is told to those who may ask, and a key was not looked up yet.
+        if call.access is not Access.PUBLIC:
+            people.identify(house(), g.asker)
+        raise
+
+
+def _read_request(call: Call) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if call.query:
         given["query"] = read_query(call.query)
@@ -175,7 +186,7 @@ def _read(call: Call) -> dict[str, Any]:
 def _enter(call: Call, given: dict[str, Any]) -> people.Member:
     asked = given.get("body") or given.get("query")
     writes = call.access is Access.WRITE
-    member = people.enter(house(), g.caller, getattr(asked, "pipeline", None) if writes else None)
+    member = people.enter(house(), g.asker, getattr(asked, "pipeline", None) if writes else None)
     g.tenant_id = member.tenant_id
     if writes:
         people.require_writer(member)

@@ -1,75 +1,61 @@
-"""The public keys that the project signs tokens with, fetched seldom and kept when the other side is away.
-
-Fetched at first use; again in the background when older than LIFESPAN_S; and at once, at most every COOLDOWN_S, for a
-key id nobody has heard of, which is how a rotated key gets in. Keys stay in use while fetching fails.
-"""
+"""API keys: how machines come in. Made, listed and revoked by owners, who are people."""
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
+from uuid import UUID
 
-import jwt
-from jwt import PyJWK, PyJWKClient
+from api.contract import Access, Reply, Room
+from api.house import house
+from api.key_secrets import digest_of, make_secret, shown_part
+from api.models.keys import Key, Keys, KeysPage, MadeKey, NewKey
+from api.paging import cut, read_cursor
+from api.people import Member
+from api.reading import read
+from tasks import keys as ledger_keys
 
-from tasks.errors import Unavailable
-
-LIFESPAN_S = 600.0
-COOLDOWN_S = 30.0
-TIMEOUT_S = 5.0
-# After a failure with nothing in hand, whoever comes next asks again, but not everybody at once.
-RETRY_S = 1.0
-
-_log = logging.getLogger("ledgerline.keys")
+keys = Room("keys", "How machines come in. A key is a member of its tenant, with a role. Owners make and revoke them.")
 
 
-class PublishedKeys:
-    """The keys of one JWKS address, by key id."""
+@keys.call("GET", "/keys", "List API keys", access=Access.OWN, query=KeysPage, gives=Keys, errors=("cursor_invalid",))
+def list_keys(member: Member, query: KeysPage) -> Keys:
+    """The tenant's keys, newest first, revoked and expired ones included."""
+    page = {"before": read_cursor(query.cursor), "most": query.limit + 1}
+    rows = read(house(), member.caller, "api_keys", tenant_id=member.tenant_id, **page)
+    rows, cursor = cut(rows, query.limit)
+    return Keys(keys=[Key(**row) for row in rows], next_cursor=cursor)
 
-    def __init__(self, url: str) -> None:
-        self._client = PyJWKClient(url, cache_jwk_set=False, timeout=TIMEOUT_S)
-        self._keys: dict[str, PyJWK] = {}
-        self._fetched_at = float("-inf")
-        self._asked_at = float("-inf")
-        self._fetching = threading.Lock()
 
-    def find(self, key_id: str) -> PyJWK | None:
-        """The key of that id, None when the project has none. Raises Unavailable while no key could be fetched."""
-        if not self._keys:
-            self._fetch_first()
-        elif key_id not in self._keys and self._may_ask(COOLDOWN_S):
-            self._fetch()
-        elif self._age() > LIFESPAN_S and self._may_ask(COOLDOWN_S):
-            threading.Thread(target=self._fetch, name="ledgerline-keys", daemon=True).start()
-        return self._keys.get(key_id)
+@keys.call(
+    "POST",
+    "/keys",
+    "Make an API key",
+    access=Access.OWN,
+    body=NewKey,
+    gives=MadeKey,
+    status=201,
+    errors=("too_many_keys",),
+)
+def make_key(member: Member, body: NewKey) -> Reply:
+    """The answer holds the secret, and nothing else ever will: only its sha256 is kept. Send it as `Authorization:
+    Bearer`; a key belongs to this tenant and needs no `X-Tenant-Id`.
+    """
+    secret = make_secret()
+    with house().pool.connection() as connection:
+        row = ledger_keys.create(
+            connection,
+            member.tenant_id,
+            member.user_id,
+            prefix=shown_part(secret),
+            digest=digest_of(secret),
+            **body.model_dump(),
+        )
+    return Reply(MadeKey(**row, secret=secret))
 
-    def _age(self) -> float:
-        return time.monotonic() - self._fetched_at
 
-    def _may_ask(self, pause_s: float) -> bool:
-        return time.monotonic() - self._asked_at >= pause_s
-
-    def _fetch_first(self) -> None:
-        with self._fetching:
-            if not self._keys and self._may_ask(RETRY_S):
-                self._ask()
-        if not self._keys:
-            message = "We cannot check who you are right now. Please try again."
-            raise Unavailable("keys_unavailable", message, headers={"Retry-After": "2"})
-
-    def _fetch(self) -> None:
-        with self._fetching:
-            # Those who waited for the lock find it done.
-            if self._may_ask(COOLDOWN_S):
-                self._ask()
-
-    def _ask(self) -> None:
-        self._asked_at = time.monotonic()
-        try:
-            keys = {str(key.key_id): key for key in self._client.get_signing_keys()}
-        except (jwt.PyJWTError, OSError, ValueError) as error:
-            _log.warning("public keys cannot be fetched, %d stay in use: %s", len(self._keys), error)
-            return
-        self._keys = keys
-        self._fetched_at = time.monotonic()
+@keys.call(
+    "DELETE", "/keys/<uuid:key_id>", "Revoke an API key", access=Access.OWN, gives=Key, errors=("key_not_found",)
+)
+def revoke_key(member: Member, key_id: UUID) -> Key:
+    """From this answer on the key is refused. What it started goes on. A second time changes nothing."""
+    with house().pool.connection() as connection:
+        return Key(**ledger_keys.revoke(connection, key_id, member.tenant_id, member.user_id))

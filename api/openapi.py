@@ -24,12 +24,26 @@ Json = dict[str, Any]
 
 _TEMPLATE = "#/components/schemas/{model}"
 _PATH_PART = re.compile(r"<(?:(?P<kind>\w+):)?(?P<name>\w+)>")
+_SCHEMES: Json = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The access token of a user's Supabase session.",
+    },
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "llk_",
+        "description": "An API key of a tenant, for machines. See `POST /keys`.",
+    },
+}
 _INTRODUCTION = """\
 Upload a document, start a job, and watch it: by polling, by long polling or as a stream of events.
 
 Send `Authorization: Bearer <access token>` of your Supabase session with every call that is not public. Users who are \
-members of several tenants also send `X-Tenant-Id`. Every error has the same envelope, and every answer an \
-`X-Request-Id`."""
+members of several tenants also send `X-Tenant-Id`. Machines send an API key, `llk_...`, in place of the token. Every \
+error has the same envelope, and every answer an `X-Request-Id`."""
 
 
 def describe(app: Flask, rooms: Iterable[Room], version: str) -> Json:
@@ -43,7 +57,7 @@ def describe(app: Flask, rooms: Iterable[Room], version: str) -> Json:
         "tags": [{"name": room.name, "description": room.about} for room in rooms],
         "paths": _paths(calls),
         "components": {
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": _SCHEMES,
             "schemas": _schemas(calls),
         },
     }
@@ -77,11 +91,17 @@ def _operation(call: Call) -> Json:
         "operationId": call.operation_id,
         "parameters": [*_path_parameters(call), *_query_parameters(call), *_header_parameters(call)],
         "responses": {str(status): answer for status, answer in sorted(_responses(call).items())},
-        "security": [] if call.access is Access.PUBLIC else [{"token": []}],
+        "security": _security(call),
     }
     if call.body or call.form:
         operation["requestBody"] = _request_body(call)
     return operation
+
+
+def _security(call: Call) -> list[Json]:
+    """Either of these. What takes an owner takes a person: no key is one."""
+    schemes = {Access.PUBLIC: [], Access.OWN: ["token"]}.get(call.access, ["token", "key"])
+    return [{scheme: []} for scheme in schemes]
 
 
 def _path_parameters(call: Call) -> list[Json]:

@@ -1,18 +1,24 @@
-"""Who asks: the user a token speaks for, and the member of a tenant that this user acts as."""
+"""Who asks: the user a token speaks for or the machine a key belongs to, and the member of a tenant it acts as."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from flask import request
+from flask import g, request
 
+from api import key_secrets
 from api.codes import refuse
 from api.graphs import Graph
 from api.house import House
-from api.tokens import Caller
+from api.key_secrets import KeyHolder, recognise
+from api.tokens import ROLE, Caller, read_bearer
 from tasks.db import Row, statement
+
+# Whoever comes with a token is known by it; whoever comes with a key, only when the database was asked.
+Asker = Caller | KeyHolder
 
 TENANT_HEADER = "X-Tenant-Id"
 OWNERS = ("owner",)
@@ -22,7 +28,7 @@ REVIEWERS = (*WRITERS, "reviewer")
 
 @dataclass(frozen=True)
 class Member:
-    """A user in a tenant. `graph`: the pipeline that the request wants to run, when it names one."""
+    """A user or machine in a tenant. `graph`: the pipeline that the request wants to run, when it names one."""
 
     caller: Caller
     tenant_id: UUID
@@ -35,25 +41,64 @@ class Member:
         return self.caller.user_id
 
 
-def enter(desk: House, caller: Caller, pipeline: str | None = None) -> Member:
-    """The member the caller acts as, and the pipeline wanted, in one round trip.
-
-    Raises Refused `no_tenant`, `tenant_required`, `tenant_not_found`, and `unknown_pipeline` for a wrong name.
+def admit(desk: House, authorization: str | None) -> None:
+    """Note who asks. Raises Refused (401, 403) unless the header holds a good token, or what may be a key: whether it
+    is one is asked when somebody enters, together with what else has to be asked then.
     """
-    row = _choose(memberships(desk, caller, pipeline), request.headers.get(TENANT_HEADER))
+    g.asker = recognise(read_bearer(authorization)) or desk.tokens.verify(authorization)
+    if isinstance(g.asker, Caller):
+        g.caller = g.asker
+
+
+def enter(desk: House, asker: Asker, pipeline: str | None = None) -> Member:
+    """The member somebody acts as, and the pipeline wanted, in one round trip, which for a key also says whose it is.
+
+    Raises Refused `key_invalid`, `key_expired`, `no_tenant`, `tenant_required`, `tenant_not_found`, and
+    `unknown_pipeline` for a wrong name.
+    """
+    caller, rows = _meet(desk, asker, pipeline)
+    row = _choose(rows, request.headers.get(TENANT_HEADER))
     graph = desk.graphs.recall(pipeline, row) if pipeline is not None else None
     return Member(caller, row["tenant_id"], row["role"], graph)
 
 
+def identify(desk: House, asker: Asker) -> Caller:
+    """Who it is, where no tenant is needed. Raises Refused `key_invalid` and `key_expired`."""
+    return asker if isinstance(asker, Caller) else _meet(desk, asker)[0]
+
+
 def memberships(desk: House, caller: Caller, pipeline: str | None = None) -> list[Row]:
     """The caller's tenants: tenant_id, name, role; and beside each the graph of the pipeline asked for."""
-    asked: dict[str, Any] = {
-        "user_id": caller.user_id,
-        "pipeline": pipeline,
-        "known": desk.graphs.digest(pipeline),
-    }
+    return _ask(desk, "api_enter", pipeline, user_id=caller.user_id)
+
+
+def _meet(desk: House, asker: Asker, pipeline: str | None = None) -> tuple[Caller, list[Row]]:
+    if isinstance(asker, Caller):
+        return asker, memberships(desk, asker, pipeline)
+    rows = _ask(desk, "api_enter_by_key", pipeline, digest=asker.digest)
+    if not rows:
+        raise key_secrets.invalid()
+    if rows[0]["expired"]:
+        raise key_secrets.expired()
+    # Noted at once: what is refused from here on is logged with who asked.
+    g.caller = _machine(rows[0])
+    return g.caller, rows
+
+
+def _ask(desk: House, name: str, pipeline: str | None, **who: Any) -> list[Row]:
+    asked = who | {"pipeline": pipeline, "known": desk.graphs.digest(pipeline)}
     with desk.pool.connection() as connection:
-        return connection.execute(statement("api_enter"), asked).fetchall()
+        return connection.execute(statement(name), asked).fetchall()
+
+
+def _machine(row: Row) -> Caller:
+    """A key as a caller. Its id is its user id: row-level security and the ledger see a member like any other."""
+    return Caller(
+        user_id=row["key_id"],
+        email=None,
+        expires_at=row["expires_at"].timestamp() if row["expires_at"] else math.inf,
+        claims={"sub": str(row["key_id"]), "role": ROLE},
+    )
 
 
 def require_writer(member: Member) -> None:

@@ -14,7 +14,7 @@ import jwt
 from jwt import PyJWK
 
 from api.codes import refuse
-from api.keys import PublishedKeys
+from api.published_keys import PublishedKeys
 from tasks.errors import Refused
 from tasks.settings import Settings, SettingsInvalid
 
@@ -29,11 +29,11 @@ _LONGEST_TOKEN = 16_384
 
 @dataclass(frozen=True)
 class Caller:
-    """A signed-in user. `claims` go to Postgres; `expires_at` is in seconds since 1970."""
+    """A signed-in user, or a machine. `claims` go to Postgres; `expires_at` is in seconds since 1970, inf for never."""
 
     user_id: UUID
     email: str | None
-    expires_at: int
+    expires_at: float
     claims: dict[str, Any]
 
 
@@ -50,16 +50,18 @@ class Verifier:
 
     def verify(self, authorization: str | None) -> Caller:
         """The user an `Authorization` header speaks for. Raises Refused (401, 403); Unavailable without keys."""
-        claims = self._decode(_bearer(authorization))
+        claims = self._decode(read_bearer(authorization))
         if claims.get("is_anonymous"):
             raise refuse("anonymous_refused", "Please sign in first: anonymous users have no access here.")
         if claims.get("role") != ROLE:
             raise invalid()
+        user_id, email = _uuid(claims["sub"]), claims.get("email")
         return Caller(
-            user_id=_uuid(claims["sub"]),
-            email=claims.get("email") or None,
+            user_id=user_id,
+            email=email if isinstance(email, str) and email else None,
             expires_at=int(claims["exp"]) + self._leeway_s,
-            claims={name: claims[name] for name in _KEPT if name in claims},
+            # Postgres reads fewer spellings of an id than Python does.
+            claims={name: claims[name] for name in _KEPT if name in claims} | {"sub": str(user_id)},
         )
 
     def _decode(self, token: str) -> dict[str, Any]:
@@ -100,10 +102,12 @@ def _refused(code: str, message: str) -> Refused:
     return error
 
 
-def _bearer(authorization: str | None) -> str:
+def read_bearer(authorization: str | None) -> str:
+    """What an `Authorization` header shows: a token or a key. Raises Refused `token_missing` and `token_invalid`."""
     scheme, _, token = (authorization or "").strip().partition(" ")
     if not authorization or scheme.lower() != "bearer":
-        error = refuse("token_missing", "Please sign in: send your access token in the Authorization header.")
+        message = "Please sign in: send your access token, or an API key, in the Authorization header."
+        error = refuse("token_missing", message)
         error.headers = {"WWW-Authenticate": "Bearer"}
         raise error
     if not token.strip() or len(token) > _LONGEST_TOKEN:

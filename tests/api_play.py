@@ -66,7 +66,7 @@ def make_token(user: UUID | str, secret: str = SECRET, **claims: Any) -> str:
 
 @dataclass
 class Person:
-    """A user who calls an app. `tenant`: sent as X-Tenant-Id when given."""
+    """A user or machine that calls an app. `tenant`: sent as X-Tenant-Id when given. `token`: or a key."""
 
     app: Flask
     user: UUID
@@ -160,6 +160,11 @@ class Front:
     def stranger(self) -> Person:
         """The owner of another tenant."""
         return self.person(tenant=self.play.add_tenant())
+
+    def key(self, role: str = "editor", **others: Any) -> Person:
+        """A machine with a key of the tenant. `others`: of the body it is made with."""
+        made = self.person().post("/keys", json={"name": "A machine", "role": role} | others).get_json()
+        return Person(self.app, UUID(made["id"]), token=made["secret"])
 
     @property
     def stored(self) -> list[Path]:

@@ -33,14 +33,15 @@ where c.relnamespace = 'public'::regnamespace and c.relkind = 'v'
 union all
 select format('%s may %s %s', r.rolname, x.privilege, c.oid::regclass)
 from pg_class c, pg_roles r, unnest('{insert,update,delete,truncate,references,trigger}'::text[]) x(privilege)
-where c.relnamespace::regnamespace::text in ('public', 'ledger', 'ops', 'procrastinate')
+where c.relnamespace::regnamespace::text in ('public', 'access', 'ledger', 'ops', 'procrastinate')
   and c.relkind in ('r', 'p', 'v') and r.rolname in ('anon', 'authenticated')
   and has_table_privilege(r.oid, c.oid, x.privilege)
 union all
 select format('%s may select %s', r.rolname, c.oid::regclass) from pg_class c, pg_roles r
 where c.relkind in ('r', 'p', 'v', 'm') and has_table_privilege(r.oid, c.oid, 'select')
-  and (r.rolname = 'anon' and c.relnamespace::regnamespace::text in ('public', 'ledger', 'ops', 'procrastinate')
-       or r.rolname = 'authenticated' and c.relnamespace::regnamespace::text in ('ledger', 'ops', 'procrastinate'))
+  and (c.relnamespace::regnamespace::text in ('access', 'ledger', 'ops', 'procrastinate')
+         and r.rolname in ('anon', 'authenticated')
+       or c.relnamespace::regnamespace::text = 'public' and r.rolname = 'anon')
 union all
 select format('%s may use the sequence %s', r.rolname, c.oid::regclass) from pg_class c, pg_roles r
 where c.relkind = 'S' and c.relnamespace::regnamespace::text in ('public', 'ledger', 'ops', 'procrastinate')
@@ -77,6 +78,7 @@ def test_the_catalog_holds_no_open_door(play: Play) -> None:
         ("grant update on jobs to authenticated", "authenticated may update jobs"),
         ("grant select on jobs to public", "anon may select jobs"),
         ("grant select on ops.failures to authenticated", "authenticated may select ops.failures"),
+        ("grant select on access.key_digests to authenticated", "authenticated may select access.key_digests"),
         ("grant usage on schema ledger to authenticated", "authenticated may use the schema ledger"),
         ("create function ledger.f() returns int language sql as 'select 1'", "anon may execute ledger.f()"),
         (

@@ -43,6 +43,26 @@ def test_submitting_a_job_takes_three_round_trips_the_first_time_and_ever_after(
         assert taken(counter, before) == 3
 
 
+def test_a_key_costs_no_more_than_a_token(front: Front, caller: Person, counter: WireCounter) -> None:
+    key = front.key()
+    key.app = caller.app
+    for use in (1, 2):
+        before = counter.round_trips
+        submit_job(front, key)
+        assert taken(counter, before) == 3, use
+    before = counter.round_trips
+    key.get("/jobs")
+    assert taken(counter, before) == 2
+
+
+def test_what_cannot_be_a_key_never_reaches_the_database(front: Front, caller: Person, counter: WireCounter) -> None:
+    key = front.key()
+    key.app, key.token = caller.app, f"{key.token}"[:-6] + "000000"
+    before = counter.round_trips
+    assert key.get("/jobs").status_code == 401
+    assert taken(counter, before) == 0
+
+
 def test_a_pipeline_that_was_published_again_costs_no_more(front: Front, caller: Person, counter: WireCounter) -> None:
     submit_job(front, caller)
     front.play.all(
