@@ -14,7 +14,7 @@ create temp table made as select k.* from ledger.create_key(
   '00000000-0000-7000-8000-00000000000a', '00000000-0000-4000-8000-00000000000a', 'Import', 'editor', 'llk_00000000',
   repeat('d', 64), 30) k;
 
-select results_eq('select role from public.members m join made k on m.user_id = k.id', array['editor'], 'a key is a member');
+select results_eq('select m.role from public.members m join made k on m.user_id = k.id', array['editor'], 'a key is a member');
 select results_eq($$select expired from ledger.recognise_key(repeat('d', 64))$$, array[false], 'its digest is recognised');
 select is_empty($$select * from ledger.recognise_key(repeat('e', 64))$$, 'another digest is not');
 select throws_ok(
