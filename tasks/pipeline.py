@@ -28,10 +28,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 QUEUES = ("cpu", "llm", "media", "maintenance")
 STAGES = ("initializing", "parsing", "chunking", "analyzing", "exporting")
@@ -40,6 +40,7 @@ SPECIAL = ("document", "source", "params", "item", "context")
 NAME = re.compile("[a-z][a-z0-9_]{0,62}")
 
 MIB = 1024 * 1024
+MOST_METADATA = 8 * 1024
 
 
 class Skip(Exception):
@@ -81,6 +82,40 @@ class Decision(BaseModel):
     by: UUID | None
 
 
+def _storable(text: str) -> str:
+    """Text that Postgres takes: no NUL, no lone surrogates."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(metadata, allow_nan=False)
+    if len(text) > MOST_METADATA or "\\u0000" in text:
+        raise ValueError(f"as JSON, metadata has at most {MOST_METADATA} characters, and no NUL")
+    return metadata
+
+
+Storable = AfterValidator(_storable)
+Label = Annotated[str, Storable, Field(min_length=1, max_length=100)]
+
+
+class Description(BaseModel):
+    """What a step found out about its job's document. What is None stays as it was.
+
+    text: UTF-8, for finding the document by its words; its first million characters count. final: what was found is
+    approved, and the document `finalised`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    summary: Annotated[str, Storable, Field(max_length=2_000)] | None = None
+    keywords: tuple[Label, ...] | None = Field(None, max_length=100)
+    categories: dict[Label, Label] | None = Field(None, max_length=50)
+    language: str | None = Field(None, pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}$")
+    metadata: Annotated[dict[str, JsonValue], AfterValidator(_check_metadata)] | None = None
+    text: Blob | None = None
+    final: bool = False
+
+
 class NoParams(BaseModel):
     """For pipelines that take no parameters."""
 
@@ -107,6 +142,9 @@ class Context(Protocol):
 
     def artifact(self, name: str, media_type: str, data: bytes) -> None:
         """Name bytes as a file of the job, for people to download."""
+
+    def describe(self, description: Description) -> None:
+        """Say what is known about the job's document from now on; the last call of a step counts."""
 
 
 @dataclass(frozen=True)

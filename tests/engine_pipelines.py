@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from sample_pipelines import Number
 
 from tasks.errors import Permanent
-from tasks.pipeline import Context, Pipeline
+from tasks.pipeline import Context, Description, Pipeline, Skip, Source
 
 ODD = "a\0b\ud800c"
 
@@ -125,3 +125,20 @@ async def tell(params: Size, context: Context) -> Number:
         await asyncio.sleep(0.02)
     context.progress(2, 2, "The very last word.")
     return Number(value=1)
+
+
+telling = Pipeline("telling", title="Describes its document", accepts=("txt", "md"))
+
+
+@telling.step(stage="analyzing")
+def look(source: Source, context: Context) -> Number:
+    context.describe(Description(summary="A draft that is replaced."))
+    told = Description(summary="Told by a step.", keywords=("Storm", "night"), language="en", text=source.blob)
+    context.describe(told)
+    return Number(value=source.blob.bytes)
+
+
+@telling.step(stage="exporting")
+def decide_nothing(look: Number, context: Context) -> Number:
+    context.describe(Description(summary="Never seen."))
+    raise Skip("There is nothing to decide.")

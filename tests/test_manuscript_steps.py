@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from tasks.documents.model import ExtractedText
 from tasks.errors import Permanent
-from tasks.pipeline import Blob, Document, Source
+from tasks.pipeline import Blob, Description, Document, Source
 from tasks.pipelines import manuscript as declared
 from tasks.pipelines.manuscript import ManuscriptParams, Report
 
@@ -29,6 +29,7 @@ class Desk:
     previous_error: str | None = None
     artifacts: dict[str, bytes] = field(default_factory=dict)
     said: list[tuple[int, int, str]] = field(default_factory=list)
+    described: list[Description] = field(default_factory=list)
 
     def progress(self, current: int, total: int, message: str = "") -> None:
         assert 0 <= current <= total
@@ -49,6 +50,9 @@ class Desk:
         assert "/" in media_type
         self.artifacts[name] = data
 
+    def describe(self, description: Description) -> None:
+        self.described.append(description)
+
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
@@ -66,7 +70,7 @@ def run(desk: Desk, document: Document, params: ManuscriptParams | None = None) 
     sections = again(declared.sections(extract, params, desk))
     chapters = [again(chapter) for chapter in declared.chapters(extract, sections, desk)]
     analyses = [again(declared.analyze(chapter, desk)) for chapter in chapters]
-    book = again(declared.synthesize(analyses, desk))
+    book = again(declared.synthesize(analyses, extract, desk))
     return again(declared.report(document, params, extract, sections, book, desk))
 
 
@@ -205,7 +209,7 @@ def test_a_quotation_that_is_not_in_the_text_stops_the_report(desk: Desk) -> Non
     extract = declared.extract(document, desk)
     sections = declared.sections(extract, params, desk)
     analyses = [declared.analyze(chapter, desk) for chapter in declared.chapters(extract, sections, desk)]
-    book = declared.synthesize(analyses, desk)
+    book = declared.synthesize(analyses, extract, desk)
     book.chapters[0].opening.text = "Something nobody wrote."
     with pytest.raises(Permanent) as failure:
         declared.report(document, params, extract, sections, book, desk)

@@ -46,7 +46,7 @@ def run(desk: Desk, document: Document, decision: Decision | None = None, **para
     analyse = again(steps.analyse(extract, ReviewParams(**params), desk))
     found = again(steps.categorise(document, validate, extract, analyse, desk))
     decided = decision or Decision(decision="approved", comment="", by=uuid4())
-    return again(steps.export(again(steps.finalise(found, decided)), desk))
+    return again(steps.export(again(steps.finalise(found, decided, desk)), desk))
 
 
 def measured(text: str, language: str = "auto") -> Survey:

@@ -48,7 +48,9 @@ class Document(Answer):
     media_type: str
     bytes: int
     sha256: str
-    status: Literal["uploaded"]
+    status: Literal["uploaded", "finalised"] = Field(
+        description="finalised: a person approved what it is known by, and only another approval changes that."
+    )
     uploaded_by: UUID | None
     created_at: datetime
     links: DocumentLinks

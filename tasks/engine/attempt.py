@@ -17,11 +17,17 @@ class Stored:
 
 @dataclass(frozen=True)
 class Reuse:
-    """An earlier result of the same work."""
+    """An earlier result of the same work. `text`: of the document, as that result describes it; a pointer."""
 
     result_id: str
     stored: Stored
     skipped: bool
+    text: dict[str, Any] | None
+
+    @classmethod
+    def from_work(cls, reuse: dict[str, Any]) -> Reuse:
+        """Read the part of `ledger.describe_work` that is about it."""
+        return cls(reuse["result"], Stored(reuse["value"], reuse["blob"]), reuse["skipped"], reuse.get("text"))
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Attempt:
             mapped=work["mapped"],
             deploy=work["deploy"],
             version=work["version"],
-            reuse=Reuse(reuse["result"], Stored(reuse["value"], reuse["blob"]), reuse["skipped"]) if reuse else None,
+            reuse=Reuse.from_work(reuse) if reuse else None,
         )
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tasks.pipeline import Blob, Skip, Step
+from tasks.pipeline import Blob, Description, Skip, Step
 from tasks.pipelines import pipelines_of
 
 INLINE_BYTES = 8 * 1024
@@ -40,12 +40,17 @@ class Call:
 
 @dataclass
 class Returned:
-    """What a call gave: canonical JSON, its items if steps map over it, named artifacts, and blobs in the folder."""
+    """What a call gave: canonical JSON, its items if steps map over it, named artifacts, and a description.
+
+    blobs: what it wrote, in the folder. pointers: what the rest of it points to, wherever that came from.
+    """
 
     text: str
     items: list[dict[str, Any]] | None = None
     artifacts: list[dict[str, Any]] = field(default_factory=list)
+    description: dict[str, Any] | None = None
     blobs: set[str] = field(default_factory=set)
+    pointers: set[str] = field(default_factory=set)
     skipped: str | None = None
 
 
@@ -56,6 +61,7 @@ class StepContext:
         self.attempt = call.attempt
         self.previous_error = call.previous_error
         self.artifacts: list[dict[str, Any]] = []
+        self.description: dict[str, Any] | None = None
         self.written: set[str] = set()
         self._folder = call.folder or Path()
 
@@ -87,6 +93,11 @@ class StepContext:
         blob = self.write(data)
         self.artifacts = [artifact for artifact in self.artifacts if artifact["name"] != name]
         self.artifacts.append({"name": name, "media_type": media_type, **blob.model_dump()})
+
+    def describe(self, description: Description) -> None:
+        """See Context."""
+        given = description.model_dump(mode="json")
+        self.description = {name: value for name, value in given.items() if value is not None}
 
 
 def find_step(call: Call) -> Step:
@@ -152,7 +163,14 @@ def _wrap(step: Step, call: Call, context: StepContext, value: Any) -> Returned:
     if call.mapped:
         for text in filter(lambda text: not fits_in_row(text), map(encode, plain)):
             context.write(text.encode())
-    return Returned(encode(plain), describe_items(plain) if call.mapped else None, context.artifacts, context.written)
+    return Returned(
+        text=encode(plain),
+        items=describe_items(plain) if call.mapped else None,
+        artifacts=context.artifacts,
+        description=context.description,
+        blobs=context.written,
+        pointers=blobs_in(plain) | blobs_in(context.description),
+    )
 
 
 def _skipped(call: Call, skip: Skip) -> Returned:

@@ -16,6 +16,8 @@ from tasks.engine.desk import Desk
 from tasks.pipeline import Step
 from tasks.storage import Storage
 
+MOST_SEARCHED = 1_000_000
+
 
 class Workspace:
     """A private folder for one call, made when it is first needed and gone afterwards."""
@@ -65,6 +67,18 @@ async def load(stored: Stored, tenant: UUID, storage: Storage) -> Any:
     return await asyncio.to_thread(_read_json, storage, tenant, stored.blob["sha256"])
 
 
+async def load_text(blob: dict[str, Any], tenant: UUID, storage: Storage) -> str:
+    """The text behind a pointer: see read_text."""
+    return await asyncio.to_thread(_fetch_text, storage, tenant, blob["sha256"])
+
+
+def read_text(path: Path) -> str:
+    """The first million characters of a file in UTF-8; what is none is replaced, and there are no NULs."""
+    with path.open("rb") as file:
+        data = file.read(4 * MOST_SEARCHED)  # a character takes four bytes at most
+    return data.decode("utf-8", "replace")[:MOST_SEARCHED].replace("\0", " ")
+
+
 async def _argument(name: str, attempt: Attempt, desk: Desk, storage: Storage) -> Any:
     match name:
         case "params":
@@ -94,6 +108,12 @@ def _stored_item(value: Any) -> Stored:
 def _fetch_all(storage: Storage, tenant: UUID, digests: Iterable[str], folder: Path) -> None:
     for sha256 in digests:
         storage.fetch(tenant, sha256, folder / sha256)
+
+
+def _fetch_text(storage: Storage, tenant: UUID, sha256: str) -> str:
+    with Workspace() as space:
+        storage.fetch(tenant, sha256, space.folder / sha256)
+        return read_text(space.folder / sha256)
 
 
 def _read_json(storage: Storage, tenant: UUID, sha256: str) -> Any:

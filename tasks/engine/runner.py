@@ -15,7 +15,7 @@ from tasks.db import heed_cancellation
 from tasks.engine.attempt import Attempt
 from tasks.engine.call import Call, Returned, describe_items, digest, fits_in_row, perform_async
 from tasks.engine.desk import AWAY, Desk
-from tasks.engine.inputs import Workspace, assemble, load
+from tasks.engine.inputs import Workspace, assemble, load, load_text, read_text
 from tasks.engine.outcomes import judge
 from tasks.errors import Permanent, StepFailure
 from tasks.pipeline import SPECIAL, Step
@@ -112,8 +112,12 @@ class Runner:
         items = None
         if attempt.mapped:
             items = describe_items(await load(attempt.reuse.stored, attempt.tenant, self._storage) or [])
-        skipped = {"skipped": "It had nothing to do before, with the same input."} if attempt.reuse.skipped else {}
-        return {"reuse": attempt.reuse.result_id, **skipped}, items
+        said: dict[str, Any] = {"reuse": attempt.reuse.result_id}
+        if attempt.reuse.skipped:
+            said["skipped"] = "It had nothing to do before, with the same input."
+        if attempt.reuse.text:
+            said["text"] = await load_text(attempt.reuse.text, attempt.tenant, self._storage)
+        return said, items
 
     async def _compute(self, attempt: Attempt, step: Step) -> tuple[dict[str, Any], list[Any] | None]:
         with Workspace() as space:
@@ -179,6 +183,12 @@ class Runner:
             result["blob"] = {"sha256": result["digest"], "bytes": len(returned.text.encode())}
             (space.folder / result["digest"]).write_text(returned.text, encoding="utf-8")
             returned.blobs.add(result["digest"])
+        if returned.description is not None:
+            result["description"] = returned.description
+            if "text" in returned.description:
+                result["text"] = read_text(space.folder / returned.description["text"]["sha256"])
+        if returned.blobs or returned.pointers:
+            result["blobs"] = sorted(returned.blobs | returned.pointers)
         if returned.blobs:
             await asyncio.to_thread(self._put_all, attempt, returned.blobs, space.folder)
         return result

@@ -13,11 +13,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.analysis.book import Synthesis, synthesize_book
+from tasks.analysis.categories import categorise
 from tasks.analysis.chapter import analyze_chapter
 from tasks.analysis.excerpts import find_invented
 from tasks.analysis.languages import guess_language
 from tasks.analysis.model import ChapterAnalysis
 from tasks.analysis.notes import write_notes
+from tasks.analysis.survey import survey
 from tasks.analysis.words import count_words
 from tasks.documents.chapters import Section, find_chapters
 from tasks.documents.extract import choose_engine
@@ -25,6 +27,7 @@ from tasks.documents.extract import extract as read_document
 from tasks.documents.kinds import KINDS
 from tasks.documents.model import Heading
 from tasks.errors import Permanent
+from tasks.exports.description import describe_survey
 from tasks.exports.markdown import write_markdown
 from tasks.exports.picture import write_svg
 from tasks.exports.report import Division, LeftOut, ManuscriptReport, write_json
@@ -32,6 +35,7 @@ from tasks.exports.spreadsheet import write_csv
 from tasks.pipeline import Blob, Context, Document, Pipeline, Source
 
 FEWEST_WORDS = 20
+MOST_KEYWORDS = 15
 
 
 class ManuscriptParams(BaseModel):
@@ -90,7 +94,7 @@ class Report(BaseModel):
     notes: int
 
 
-manuscript = Pipeline("manuscript", title="Manuscript report", accepts=tuple(KINDS), params=ManuscriptParams)
+manuscript = Pipeline("manuscript", title="Manuscript report", version=2, accepts=tuple(KINDS), params=ManuscriptParams)
 
 
 @manuscript.step(stage="parsing", timeout_s=300, memory_mb=1024, attempts=3, failure="parse", weight=3)
@@ -163,11 +167,15 @@ def analyze(item: Chapter, context: Context) -> ChapterAnalysis:
     return found
 
 
-@manuscript.step(stage="analyzing", weight=1)
-def synthesize(analyze: list[ChapterAnalysis], context: Context) -> Synthesis:
-    """Put the chapters together: lengths, pace, tone, cast, language."""
+@manuscript.step(stage="analyzing", version=2, weight=1)
+def synthesize(analyze: list[ChapterAnalysis], extract: Extracted, context: Context) -> Synthesis:
+    """Put the chapters together: lengths, pace, tone, cast, language. The document is known by that from now on."""
     context.progress(0, 1, "Putting the chapters together")
     book = synthesize_book(analyze)
+    found = survey(analyze, MOST_KEYWORDS)
+    context.describe(
+        describe_survey(found, categorise(found), author=extract.author, pages=extract.pages, text=extract.text)
+    )
     context.progress(1, 1, f"Put {len(analyze)} chapter{'' if len(analyze) == 1 else 's'} together")
     return book
 

@@ -27,8 +27,9 @@ from tasks.documents.kinds import HEAD_BYTES, KINDS, sniff
 from tasks.documents.model import Heading
 from tasks.documents.problems import unreadable
 from tasks.errors import Permanent, Refused, Transient
+from tasks.exports.description import describe_survey
 from tasks.exports.summary import Division, Record, Summary, write_json, write_record, write_summary
-from tasks.pipeline import Blob, Context, Decision, Document, Pipeline, Source
+from tasks.pipeline import Blob, Context, Decision, Description, Document, Pipeline, Source
 
 DAY_S = 86_400
 _PIECE = 1024 * 1024
@@ -85,7 +86,7 @@ class Exported(BaseModel):
     keywords: list[str]
 
 
-review = Pipeline("review", title="Summary with approval", accepts=tuple(KINDS), params=ReviewParams)
+review = Pipeline("review", title="Summary with approval", version=2, accepts=tuple(KINDS), params=ReviewParams)
 
 
 @review.step(stage="parsing", timeout_s=120, memory_mb=256, attempts=2, failure="validate", weight=1)
@@ -147,14 +148,14 @@ def analyse(extract: Extracted, params: ReviewParams, context: Context) -> Analy
     context.progress(len(sections), len(sections), "Put together")
     found = survey(parts, params.keywords)
     _check_quotes(text, found)
-    return Analysed(division=_describe(sections, extract.words - found.words), survey=found)
+    return Analysed(division=_tell_division(sections, extract.words - found.words), survey=found)
 
 
-@review.step(stage="analyzing", weight=1)
+@review.step(stage="analyzing", version=2, weight=1)
 def categorise(
     document: Document, validate: Validated, extract: Extracted, analyse: Analysed, context: Context
 ) -> Summary:
-    """Sort by fixed rules, and write what a person is to look at."""
+    """Sort by fixed rules, and write what a person is to look at. The document is known by that, as yet unapproved."""
     summary = Summary(
         title=document.title or document.filename,
         filename=document.filename,
@@ -170,6 +171,7 @@ def categorise(
     )
     context.artifact("summary.md", "text/markdown; charset=utf-8", write_summary(summary))
     context.artifact("summary.json", "application/json", write_json(summary))
+    context.describe(_describe(summary, text=extract.text))
     context.progress(1, 1, "Wrote the summary")
     return summary
 
@@ -177,10 +179,12 @@ def categorise(
 review.gate("approval", after=("categorise",), expires_s=90 * DAY_S)
 
 
-@review.step(stage="exporting", weight=1)
-def finalise(categorise: Summary, approval: Decision) -> Record:
-    """Join what was found with what was decided, by whom, and why."""
-    return Record(decision=approval, summary=categorise)
+@review.step(stage="exporting", version=2, weight=1)
+def finalise(categorise: Summary, approval: Decision, context: Context) -> Record:
+    """Join what was found with what was decided, by whom, and why. What the document is known by is final with that."""
+    record = Record(decision=approval, summary=categorise)
+    context.describe(_describe(record.summary, final=True))
+    return record
 
 
 @review.step(stage="exporting", weight=1)
@@ -201,7 +205,13 @@ def export(finalise: Record, context: Context) -> Exported:
     )
 
 
-def _describe(sections: list[Section], left_out: int) -> Division:
+def _describe(summary: Summary, *, text: Blob | None = None, final: bool = False) -> Description:
+    return describe_survey(
+        summary.survey, summary.categories, author=summary.author, pages=summary.pages, text=text, final=final
+    )
+
+
+def _tell_division(sections: list[Section], left_out: int) -> Division:
     first = sections[0]
     return Division(found_by=first.found_by, confidence=first.confidence, left_out_words=max(0, left_out))
 
