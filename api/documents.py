@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from api.aside import aside
-from api.codes import refuse
+from api.codes import LIMITED, refuse
 from api.contract import Access, Reply, Room
 from api.house import House, house
 from api.incoming import parse_json, read_form
@@ -53,7 +53,7 @@ _UNREADABLE = (
     errors=(
         "file_missing", "one_file_only", "multipart_broken", "file_too_large", "body_too_large", *_UNREADABLE,
         "json_broken", "unknown_pipeline", "params_invalid", "document_not_accepted", "pipeline_changed",
-        "storage_full", "storage_unavailable",
+        "storage_full", "storage_unavailable", "storage_limit_reached", *LIMITED,
     ),
 )  # fmt: skip
 def upload_document(member: Member, query: UploadQuery) -> Reply:
@@ -64,7 +64,7 @@ def upload_document(member: Member, query: UploadQuery) -> Reply:
     nothing behind.
     """
     desk = house()
-    with receive(desk.staging, desk.settings.max_upload_bytes) as upload:
+    with receive(desk.staging, member.upload_bytes or desk.settings.max_upload_bytes) as upload:
         form = read_form(UploadForm, upload.fields | {"file": None})
         params = _params(member, form)
         kind = aside(sniff, upload.head(), upload.filename, path=upload.path)
@@ -162,6 +162,8 @@ def _store(
     store behind a network may take minutes, too long to hold a transaction open: there the bytes go first, and when the
     rows are then refused, whole bytes stay behind that no row names, until the same file is uploaded again.
     """
+    with desk.pool.connection() as connection:
+        ledger.check_storage(connection, member.tenant_id, upload.size)
     bytes_of = (member.tenant_id, upload.sha256, upload.path)
     on_disk = isinstance(desk.storage, LocalStorage)
     if not on_disk:
