@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tasks import ledger
+from tasks import keys, ledger
 from tasks.errors import Refused
 from tasks.pipeline import QUEUES
 from tasks.pipelines import declared
@@ -115,6 +115,14 @@ class Play:
         document |= {"bytes": len(content), "sha256": hashlib.sha256(content.encode()).hexdigest()}
         added: UUID = ledger.add_document(self.connection, document)["id"]
         return added
+
+    def add_key(self, tenant: UUID | None = None, role: str = "viewer") -> UUID:
+        """An API key, whose secret nobody knows."""
+        secret = {"prefix": "llk_00000000", "digest": digest(str(uuid4()))}
+        made = keys.create(
+            self.connection, tenant or self.tenant, self.user, name="A key", role=role, expires_in_days=None, **secret
+        )
+        return UUID(str(made["id"]))
 
     def send(self, pipeline: str = "line", **request: Any) -> ledger.Submitted:
         """Submit. Parameters of Submission by name; without any, the parameters differ each time."""

@@ -13,8 +13,6 @@ import pytest
 from ledger_play import Play, digest, items
 from psycopg import sql
 
-from tasks import keys
-
 FILE = {"name": "a.txt", "media_type": "text/plain", "bytes": 1, "sha256": digest("a")}
 PUBLISHED = {"pipelines", "pipeline_graphs", "pipeline_steps"}
 CLOSED_SCHEMAS = ("ledger", "ops", "procrastinate")
@@ -43,16 +41,7 @@ def rows_of(play: Play, relation: str) -> list[dict[str, Any]]:
 
 def fill(play: Play, tenant: UUID) -> None:
     """A row of every kind for a tenant: a reviewed job, a map, artifacts, a failure, a document, a key."""
-    keys.create(
-        play.connection,
-        tenant,
-        play.user,
-        name="Import",
-        role="viewer",
-        prefix="llk_00000000",
-        digest=digest(str(tenant)),
-        expires_in_days=1,
-    )
+    play.add_key(tenant)
     document = play.add_document(str(tenant), tenant=tenant)
     play.submit("reading", tenant_id=tenant, document_id=document, params={})
     play.complete(play.begin(), artifacts=[FILE])
