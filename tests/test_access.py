@@ -13,6 +13,8 @@ import pytest
 from ledger_play import Play, digest, items
 from psycopg import sql
 
+from tasks import ledger
+
 FILE = {"name": "a.txt", "media_type": "text/plain", "bytes": 1, "sha256": digest("a")}
 PUBLISHED = {"pipelines", "pipeline_graphs", "pipeline_steps"}
 CLOSED_SCHEMAS = ("ledger", "ops", "procrastinate")
@@ -40,8 +42,9 @@ def rows_of(play: Play, relation: str) -> list[dict[str, Any]]:
 
 
 def fill(play: Play, tenant: UUID) -> None:
-    """A row of every kind for a tenant: a reviewed job, a map, artifacts, a failure, a document, a key."""
+    """A row of every kind for a tenant: a reviewed job, a map, artifacts, a failure, a document, a key, limits."""
     play.add_key(tenant)
+    ledger.limit_tenant(play.connection, tenant, {"active_jobs": 1000})
     document = play.add_document(str(tenant), tenant=tenant)
     play.submit("reading", tenant_id=tenant, document_id=document, params={})
     play.complete(play.begin(), artifacts=[FILE])
