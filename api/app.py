@@ -24,14 +24,14 @@ from api.live import Hub
 from api.logs import log_when_sent
 from api.paths import PREFIX
 from api.people import admit, identify
-from api.rates import tell_rate
 from api.review import review
+from api.signed_uploads import uploads
 from api.tokens import Verifier
 from tasks.db import open_pool
 from tasks.settings import Settings, load
 from tasks.storage import open_storage
 
-ROOMS = (documents, jobs, review, events, artifacts, files, account, keys, health, docs)
+ROOMS = (documents, uploads, jobs, review, events, artifacts, files, account, keys, health, docs)
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -97,6 +97,5 @@ def _dress(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers[REQUEST_ID] = request_id()
-    tell_rate(response)
     open_to_origin(response)
     return log_when_sent(response)

@@ -31,7 +31,7 @@ CODES: dict[str, Code] = {
     "not_found": Code(404, "There is nothing at this address."),
     "method_not_allowed": Code(405, "This address does not take that method. `Allow` lists those it takes."),
     "body_too_large": Code(413, "The body is larger than MAX_BODY_BYTES."),
-    "file_too_large": Code(413, "The file is larger than an upload may be; see `details`. Nothing was kept."),
+    "file_too_large": Code(413, "The file is larger than the limit or than announced. Nothing was kept."),
     "range_invalid": Code(416, "The file does not have that range of bytes."),
     "media_type_unsupported": Code(415, "The Content-Type is not the one this call takes."),
     "request_invalid": Code(422, "A field is missing, unknown or wrong; `details.problems` says which and why."),
@@ -46,11 +46,6 @@ CODES: dict[str, Code] = {
     "tenant_required": Code(400, "The user is a member of several tenants: send `X-Tenant-Id`."),
     "tenant_not_found": Code(404, "The user is not a member of the tenant that `X-Tenant-Id` names."),
     "role_not_allowed": Code(403, "The user's role in this tenant may look but not do this."),
-    # Limits: `details` has `limit` (which one), `value`, `current` and `retry_after_s`
-    "rate_limited": Code(429, "Too many requests of this member within a minute. Try again after `Retry-After`."),
-    "active_jobs_limit_reached": Code(429, "The tenant has as many jobs that are not over as it may have."),
-    "queue_depth_limit_reached": Code(429, "As much work waits, of all tenants, as may wait."),
-    "storage_limit_reached": Code(429, "The tenant's documents and artifacts would be larger than they may be."),
     # Documents
     "document_not_found": Code(404, "There is no such document in this tenant."),
     "empty_file": Code(422, "The file has no bytes, or only zeros."),
@@ -60,6 +55,11 @@ CODES: dict[str, Code] = {
     "encrypted_file": Code(422, "The file is locked with a password."),
     "corrupt_file": Code(422, "The file is damaged."),
     "zip_bomb": Code(422, "The file unpacks to an unreasonable size."),
+    # Signed uploads
+    "upload_not_found": Code(404, "There is no such upload in this tenant."),
+    "upload_expired": Code(410, "The upload was not confirmed in time. Announce it again."),
+    "upload_incomplete": Code(409, "The bytes are not there, or not all of them. Nothing was kept; send them again."),
+    "hash_mismatch": Code(422, "The bytes have another sha256 than announced. Nothing was kept; send them again."),
     # Jobs
     "unknown_pipeline": Code(422, "There is no pipeline of that name. `GET /pipelines` lists them."),
     "params_invalid": Code(422, "The parameters do not fit the pipeline's schema; `details.problems` says where."),
@@ -84,7 +84,7 @@ CODES: dict[str, Code] = {
     # Files
     "artifact_not_found": Code(404, "There is no such artifact in this tenant."),
     "link_invalid": Code(404, "The link was not made by this API."),
-    "link_expired": Code(410, "The link has expired. Ask for the artifact again."),
+    "link_expired": Code(410, "The link has expired. Ask for a new one."),
     "file_not_found": Code(404, "The bytes are gone."),
     # Our side
     "internal_error": Code(500, "Something went wrong here. The request id finds it in the log."),
@@ -98,12 +98,9 @@ CODES: dict[str, Code] = {
 EVERYWHERE = ("bad_request", "internal_error", "database_unavailable")
 SIGNED_IN = (
     "token_missing", "token_expired", "token_invalid", "key_expired", "key_invalid", "anonymous_refused",
-    "keys_unavailable", "rate_limited",
+    "keys_unavailable",
 )  # fmt: skip
 MEMBERSHIP = ("no_tenant", "tenant_required", "tenant_not_found")
-
-# What starting work may meet, whichever call starts it.
-LIMITED = ("active_jobs_limit_reached", "queue_depth_limit_reached")
 
 
 def refuse(code: str, message: str, **details: object) -> Refused:

@@ -23,7 +23,6 @@ from api.codes import EVERYWHERE, MEMBERSHIP, SIGNED_IN
 from api.headers import Header
 from api.house import house
 from api.incoming import read_body, read_query
-from api.tokens import Caller
 from tasks.errors import Refused
 
 JSON = "application/json"
@@ -56,7 +55,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Call:
-    """One declared call. `also`: other answers without an error, by status. `media`: of the answer."""
+    """One declared call. `also`: other answers without an error, by status. `media`: of the answer.
+
+    `takes`: media types of a body that the view reads by itself, each with its model, or None for plain bytes.
+    """
 
     method: str
     path: str
@@ -69,6 +71,7 @@ class Call:
     query: type[BaseModel] | None
     body: type[BaseModel] | None
     form: type[BaseModel] | None
+    takes: dict[str, type[BaseModel] | None]
     media: str
     takes_headers: dict[str, Header]
     gives_headers: dict[str, str]
@@ -85,7 +88,7 @@ class Call:
         """Every error code this call may answer with."""
         found = [*self.errors, *EVERYWHERE]
         found += ["json_broken", "body_too_large", "media_type_unsupported"] if self.body else []
-        found += ["media_type_unsupported"] if self.form else []
+        found += ["media_type_unsupported"] if self.form or self.takes else []
         found += ["request_invalid"] if self.body or self.query or self.form else []
         found += SIGNED_IN if self.access is not Access.PUBLIC else []
         found += MEMBERSHIP if self.access in MEMBERS else []
@@ -112,6 +115,7 @@ class Room(Blueprint):
         query: type[BaseModel] | None = None,
         body: type[BaseModel] | None = None,
         form: type[BaseModel] | None = None,
+        takes: dict[str, type[BaseModel] | None] | None = None,
         media: str = JSON,
         takes_headers: dict[str, Header] | None = None,
         gives_headers: dict[str, str] | None = None,
@@ -133,6 +137,7 @@ class Room(Blueprint):
                 query=query,
                 body=body,
                 form=form,
+                takes=takes or {},
                 media=media,
                 takes_headers=takes_headers or {},
                 gives_headers=gives_headers or {},
@@ -156,7 +161,7 @@ def _handler(call: Call, view: Callable[..., Any]) -> Callable[..., Response]:
     def handle(**path: Any) -> Response:
         given = path | _read(call)
         if call.access is Access.USER:
-            given["caller"] = _count(people.identify(house(), g.asker))
+            given["caller"] = people.identify(house(), g.asker)
         elif call.access is not Access.PUBLIC:
             given["member"] = _enter(call, given)
         return _write(call, view(**given))
@@ -187,10 +192,8 @@ def _read_request(call: Call) -> dict[str, Any]:
 def _enter(call: Call, given: dict[str, Any]) -> people.Member:
     asked = given.get("body") or given.get("query")
     writes = call.access is Access.WRITE
-    desk = house()
-    member = people.enter(desk, g.asker, getattr(asked, "pipeline", None) if writes else None)
+    member = people.enter(house(), g.asker, getattr(asked, "pipeline", None) if writes else None)
     g.tenant_id = member.tenant_id
-    desk.rates.count(member.user_id, member.tenant_id, member.requests_per_minute or desk.settings.requests_per_minute)
     if writes:
         people.require_writer(member)
     elif call.access is Access.REVIEW:
@@ -198,13 +201,6 @@ def _enter(call: Call, given: dict[str, Any]) -> people.Member:
     elif call.access is Access.OWN:
         people.require_owner(member)
     return member
-
-
-def _count(caller: Caller) -> Caller:
-    """A caller whose request was counted, outside of any tenant."""
-    desk = house()
-    desk.rates.count(caller.user_id, None, desk.settings.requests_per_minute)
-    return caller
 
 
 def _write(call: Call, answer: Any) -> Response:

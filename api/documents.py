@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
 from api.aside import aside
-from api.codes import LIMITED, refuse
+from api.codes import refuse
 from api.contract import Access, Reply, Room
-from api.house import House, house
+from api.house import house
 from api.incoming import parse_json, read_form
 from api.jobs_state import find_job
 from api.models.documents import (
@@ -27,15 +26,15 @@ from api.paths import document_path
 from api.people import Member
 from api.reading import read, read_one
 from api.rows import show_document
+from api.storing import keep_and_record, record_document
 from api.uploads import Upload, receive
 from tasks import ledger
-from tasks.db import Row
 from tasks.documents.kinds import Kind, sniff
-from tasks.storage import LocalStorage
+from tasks.intake import title_of
 
 documents = Room("documents", "Files that writers upload. Their bytes never change: a new version is a new document.")
 
-_UNREADABLE = (
+UNREADABLE = (
     "empty_file", "unsupported_type", "type_mismatch", "not_text", "encrypted_file", "corrupt_file", "zip_bomb",
 )  # fmt: skip
 
@@ -51,9 +50,9 @@ _UNREADABLE = (
     status=201,
     gives_headers={"Location": "Path of the document."},
     errors=(
-        "file_missing", "one_file_only", "multipart_broken", "file_too_large", "body_too_large", *_UNREADABLE,
+        "file_missing", "one_file_only", "multipart_broken", "file_too_large", "body_too_large", *UNREADABLE,
         "json_broken", "unknown_pipeline", "params_invalid", "document_not_accepted", "pipeline_changed",
-        "storage_full", "storage_unavailable", "storage_limit_reached", *LIMITED,
+        "storage_full", "storage_unavailable",
     ),
 )  # fmt: skip
 def upload_document(member: Member, query: UploadQuery) -> Reply:
@@ -64,12 +63,17 @@ def upload_document(member: Member, query: UploadQuery) -> Reply:
     nothing behind.
     """
     desk = house()
-    with receive(desk.staging, member.upload_bytes or desk.settings.max_upload_bytes) as upload:
+    with receive(desk.staging, desk.settings.max_upload_bytes) as upload:
         form = read_form(UploadForm, upload.fields | {"file": None})
         params = _params(member, form)
         kind = aside(sniff, upload.head(), upload.filename, path=upload.path)
-        title = form.title or PurePath(upload.filename).stem or upload.filename
-        row, job_id = _store(desk, member, upload, _describe(member, upload, kind, title), params)
+        title = form.title or title_of(upload.filename)
+        document_row = _describe(member, upload, kind, title)
+        row, job_id = keep_and_record(
+            desk,
+            lambda: desk.storage.put(member.tenant_id, upload.sha256, upload.path),
+            lambda connection: record_document(connection, member, document_row, params),
+        )
     document = show_document(row)
     job = find_job(desk, member, job_id) if job_id else None
     answer = UploadedDocument(**document.model_dump(), job=job)
@@ -132,10 +136,15 @@ def _params(member: Member, form: UploadForm) -> dict[str, Any]:
     params = parse_json(form.params) if form.params else {}
     if not isinstance(params, dict):
         raise refuse("params_invalid", "The field `params` must hold a JSON object.", problems=[])
+    return check_params(member, params)
+
+
+def check_params(member: Member, params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters for the pipeline that is to be started along with a document. Raises Refused `params_invalid`."""
     if member.graph is not None:
         return member.graph.check(params)
     if params:
-        raise refuse("params_invalid", "`params` belong to a pipeline, and none is named in the query.", problems=[])
+        raise refuse("params_invalid", "`params` belong to a pipeline, and none is named.", problems=[])
     return {}
 
 
@@ -151,36 +160,3 @@ def _describe(member: Member, upload: Upload, kind: Kind, title: str) -> dict[st
         "bytes": upload.size,
         "sha256": upload.sha256,
     }
-
-
-def _store(
-    desk: House, member: Member, upload: Upload, document: dict[str, Any], params: dict[str, Any]
-) -> tuple[Row, UUID | None]:
-    """Rows and bytes, or neither. Nobody can see the rows before their bytes are whole.
-
-    On a disk of our own: rows first, bytes second, commit last, so that whatever fails on the way leaves nothing. A
-    store behind a network may take minutes, too long to hold a transaction open: there the bytes go first, and when the
-    rows are then refused, whole bytes stay behind that no row names, until the same file is uploaded again.
-    """
-    with desk.pool.connection() as connection:
-        ledger.check_storage(connection, member.tenant_id, upload.size)
-    bytes_of = (member.tenant_id, upload.sha256, upload.path)
-    on_disk = isinstance(desk.storage, LocalStorage)
-    if not on_disk:
-        desk.storage.put(*bytes_of)
-    with desk.pool.connection() as connection, connection.transaction():
-        row = ledger.add_document(connection, document)
-        job_id = None
-        if member.graph is not None:
-            submission = ledger.Submission(
-                tenant_id=member.tenant_id,
-                user_id=member.user_id,
-                pipeline=member.graph.name,
-                graph=member.graph.digest,
-                document_id=document["id"],
-                params=params,
-            )
-            job_id = ledger.submit(connection, submission).job_id
-        if on_disk:
-            aside(desk.storage.put, *bytes_of)
-    return row, job_id

@@ -22,6 +22,7 @@ from api.relations import links_of
 
 Json = dict[str, Any]
 
+_BYTES: Json = {"type": "string", "format": "binary"}
 _TEMPLATE = "#/components/schemas/{model}"
 _PATH_PART = re.compile(r"<(?:(?P<kind>\w+):)?(?P<name>\w+)>")
 _SCHEMES: Json = {
@@ -93,7 +94,7 @@ def _operation(call: Call) -> Json:
         "responses": {str(status): answer for status, answer in sorted(_responses(call).items())},
         "security": _security(call),
     }
-    if call.body or call.form:
+    if call.body or call.form or call.takes:
         operation["requestBody"] = _request_body(call)
     return operation
 
@@ -151,6 +152,9 @@ def _header_parameters(call: Call) -> list[Json]:
 def _request_body(call: Call) -> Json:
     if call.form:
         return {"required": True, "content": {"multipart/form-data": {"schema": _reference(call.form)}}}
+    if call.takes:
+        contents = {media: _content(model) if model else {"schema": _BYTES} for media, model in call.takes.items()}
+        return {"required": True, "content": contents}
     assert call.body is not None
     required = any(part.is_required() for part in call.body.model_fields.values())
     return {"required": required, "content": {JSON: _content(call.body)}}
@@ -212,7 +216,9 @@ def _reference(model: type[BaseModel]) -> Json:
 
 
 def _schemas(calls: list[Call]) -> Json:
-    received = {(model, "validation") for call in calls for model in (call.body, call.form) if model}
+    received = {
+        (model, "validation") for call in calls for model in (call.body, call.form, *call.takes.values()) if model
+    }
     sent = {(model, "serialization") for call in calls for model in (call.gives, Error) if model}
     models = sorted(received | sent, key=lambda pair: pair[0].__name__)
     _, document = models_json_schema(models, ref_template=_TEMPLATE)  # type: ignore[arg-type]

@@ -7,12 +7,10 @@ staging file goes when the request does, and a stored document has its own copy 
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, Any, cast
 
@@ -24,12 +22,11 @@ from werkzeug.formparser import FormDataParser
 from api.codes import refuse
 from tasks.documents.kinds import HEAD_BYTES
 from tasks.errors import Refused
+from tasks.intake import clean_name
 from tasks.storage import full_disk_is_unavailable
 
 FIELD = "file"
 MIB = 1024 * 1024
-_MOST_NAME = 500
-_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _MOST_FIELD_BYTES = 256 * 1024
 _MOST_PARTS = 16
 # Fields, boundaries and headers beside the file.
@@ -127,8 +124,7 @@ class Inlet:
     def too_large(self) -> Refused:
         """The refusal for a file over the limit."""
         limit = f"{self.most_bytes // MIB} MB" if self.most_bytes >= MIB else f"{self.most_bytes} bytes"
-        details = {"limit": "upload_bytes", "value": self.most_bytes, "current": request.content_length}
-        return refuse("file_too_large", f"This file is too large. The limit is {limit}.", **details)
+        return refuse("file_too_large", f"This file is too large. The limit is {limit}.", limit=self.most_bytes)
 
 
 def _parse(inlet: Inlet) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
@@ -149,17 +145,3 @@ def _parse(inlet: Inlet) -> tuple[MultiDict[str, str], MultiDict[str, FileStorag
     except ValueError:
         raise refuse("multipart_broken", "The upload is damaged or ended early. Please send it again.") from None
     return parsed[1], parsed[2]
-
-
-def clean_name(given: str) -> str:
-    """A file name to show: no folders, nothing invisible, composed, at most 500 characters with its ending."""
-    last = re.split(r"[/\\]", given)[-1]
-    shown = "".join(" " if _hides(character) else character for character in unicodedata.normalize("NFC", last))
-    name = " ".join(shown.split()) or "document"
-    ending = PurePath(name).suffix[:20]
-    return name if len(name) <= _MOST_NAME else name[: _MOST_NAME - len(ending)] + ending
-
-
-def _hides(character: str) -> bool:
-    """Whether it is a control character, half a pair, or turns the direction of text, which can disguise an ending."""
-    return unicodedata.category(character) in ("Cc", "Cs", "Cn") or character in _TURNS

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any, Literal, cast
 from uuid import UUID
 
 import psycopg
@@ -20,10 +21,6 @@ from tasks.pipeline import Pipeline
 from tasks.settings import Settings
 
 Connection = psycopg.Connection[Row]
-
-# Of the settings, what the ledger's functions hold tenants to; and what one tenant can have of its own.
-RELEASED_LIMITS = ("max_active_jobs", "max_stored_bytes", "max_queue_depth")
-TENANT_LIMITS = ("active_jobs", "stored_bytes", "upload_bytes", "requests_per_minute")
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,21 @@ def add_document(connection: Connection, document: dict[str, Any]) -> Row:
     return _one(connection, "ledger_add_document", document)
 
 
+def open_upload(connection: Connection, upload: dict[str, Any]) -> datetime:
+    """Announce an upload: id, tenant_id, user_id, filename, title, bytes, sha256, ttl_s. Returns when it expires."""
+    return cast(datetime, _one(connection, "uploads_open", upload)["expires_at"])
+
+
+def lock_upload(connection: Connection, upload_id: UUID, tenant_id: UUID) -> Row:
+    """An open or confirmed upload, locked until the transaction ends. Raises Refused when there is none, or expired."""
+    return _one(connection, "uploads_lock", {"id": upload_id, "tenant_id": tenant_id})
+
+
+def close_upload(connection: Connection, upload_id: UUID, job_id: UUID | None) -> None:
+    """The document of an upload is there, and perhaps a job on it."""
+    _one(connection, "uploads_close", {"id": upload_id, "job_id": job_id})
+
+
 def cancel(connection: Connection, job_id: UUID, tenant_id: UUID, user_id: UUID | None, reason: str = "") -> str:
     """Stop a job; returns its status before. Raises Refused when there is none or it is over."""
     arguments = {"job_id": job_id, "tenant_id": tenant_id, "user_id": user_id, "reason": reason}
@@ -78,19 +90,8 @@ def retry(connection: Connection, job_id: UUID, tenant_id: UUID, user_id: UUID |
 
 
 def release_settings(connection: Connection, settings: Settings) -> None:
-    """Tell the database what its own sweep (pg_cron) must know, and what its functions allow."""
+    """Tell the database what its own sweep (pg_cron) must know."""
     _one(connection, "ledger_release_settings", reconcile_arguments(settings))
-    _one(connection, "ledger_release_limits", {name: getattr(settings, name) for name in RELEASED_LIMITS})
-
-
-def limit_tenant(connection: Connection, tenant_id: UUID, own: dict[str, int | None]) -> Row:
-    """Change limits of one tenant, of those in TENANT_LIMITS; None: as for everybody. Gives all that it has then."""
-    return _one(connection, "ledger_limit_tenant", {"tenant_id": tenant_id, "own": Jsonb(own)})
-
-
-def check_storage(connection: Connection, tenant_id: UUID, size: int) -> None:
-    """Raise Refused `storage_limit_reached` when the tenant may not have so many more bytes."""
-    _one(connection, "ledger_check_storage", {"tenant_id": tenant_id, "bytes": size})
 
 
 def publish(connection: Connection, pipelines: Iterable[Pipeline], deploy: str) -> list[str]:

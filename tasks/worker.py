@@ -28,6 +28,7 @@ from tasks.ledger import new_id
 from tasks.maintenance import Maintenance, keep_running
 from tasks.pipelines import modules
 from tasks.queue import CONFINED_QUEUES, Claimed, LedgerJobManager, make_app, register
+from tasks.reception import Reception
 from tasks.sandbox import Sandbox
 from tasks.settings import Settings
 from tasks.storage import open_storage
@@ -74,11 +75,13 @@ async def _run_lanes(settings: Settings, sandbox: Sandbox, stop: asyncio.Event) 
     worker_id = new_id()
     async with _pool(settings) as pool:
         desk = Desk(pool)
-        runner = Runner(settings, desk, open_storage(settings), sandbox)
+        storage = open_storage(settings)
+        runner = Runner(settings, desk, storage, sandbox)
         upkeep = Maintenance(settings, pool, worker_id, runner)
+        loops_of_all = upkeep.loops() | Reception(settings, pool, worker_id, storage).loops()
         async with _lanes(settings, pool, worker_id, runner, upkeep) as lanes:
             await upkeep.beat()
-            loops = [asyncio.create_task(keep_running(name, once)) for name, once in upkeep.loops().items()]
+            loops = [asyncio.create_task(keep_running(name, once)) for name, once in loops_of_all.items()]
             log.info("worker %s serves %s", worker_id, ", ".join(settings.queues))
             try:
                 await _drive(lanes, stop, upkeep)

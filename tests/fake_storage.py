@@ -31,12 +31,16 @@ BUCKET = "ledgerline"
 
 _SIGNING = "the imitation signs its links with this"
 _PIECE = 64 * 1024
+UPLOAD_TTL_S = 7200
 _KEY = re.compile(r"[A-Za-z0-9_/!.*'() &$=@;:+,?-]+")
 _ROUTES = {
     "upload": ("POST", r"/object/(?P<bucket>[^/]+)/(?P<key>.+)"),
     "sign": ("POST", r"/object/sign/(?P<bucket>[^/]+)/(?P<key>.+)"),
     "download": ("GET", r"/object/sign/(?P<bucket>[^/]+)/(?P<key>.+)"),
     "info": ("GET", r"/object/info/(?P<bucket>[^/]+)/(?P<key>.+)"),
+    "sign_upload": ("POST", r"/object/upload/sign/(?P<bucket>[^/]+)/(?P<key>.+)"),
+    "send_signed": ("PUT", r"/object/upload/sign/(?P<bucket>[^/]+)/(?P<key>.+)"),
+    "list": ("POST", r"/object/list/(?P<bucket>[^/]+)"),
     "remove": ("DELETE", r"/object/(?P<bucket>[^/]+)"),
     "bucket": ("GET", r"/bucket/(?P<bucket>[^/]+)"),
 }
@@ -161,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.answer()
 
-    do_POST = do_DELETE = do_GET
+    do_POST = do_PUT = do_DELETE = do_GET
 
     def answer(self) -> None:
         what, names = self.route()
@@ -193,40 +197,73 @@ class _Handler(BaseHTTPRequestHandler):
         if not _KEY.fullmatch(key):
             raise Refusal(400, "InvalidKey", f"Invalid key: {key}")
         name = f"{bucket}/{key}"
-        if name in self.fake.objects and self.headers.get("x-upsert") != "true":
+        self.keep(name, limit, replace=self.headers.get("x-upsert") == "true")
+
+    def keep(self, name: str, limit: int | None, replace: bool = False) -> None:
+        """Take the body of the request as an object."""
+        if name in self.fake.objects and not replace:
             raise DUPLICATE
         if limit is not None and int(self.headers["Content-Length"]) > limit:
             raise TOO_LARGE
         path, media_type = self.receive()
         with self.fake.lock:
-            if name in self.fake.objects and self.headers.get("x-upsert") != "true":
+            if name in self.fake.objects and not replace:
                 path.unlink()
                 raise DUPLICATE
             self.fake.objects[name] = path
             self.fake.types[name] = media_type
         self.reply_json({"Key": name, "Id": str(uuid4())})
 
+    def sign_upload(self, bucket: str, key: str) -> None:
+        self.visible_bucket(bucket, DENIED)
+        if f"{bucket}/{key}" in self.fake.objects:
+            raise DUPLICATE
+        token = self.make_token(f"{bucket}/{key}", UPLOAD_TTL_S)
+        self.reply_json({"url": f"/object/upload/sign/{bucket}/{quote(key)}?token={token}", "token": token})
+
+    def send_signed(self, bucket: str, key: str) -> None:
+        """No key is asked for, and the link is good until it expires: a second object is refused, not the link."""
+        self.keep(self.read_token(bucket, key), self.fake.buckets[bucket]["file_size_limit"])
+
+    def list(self, bucket: str) -> None:
+        """What lies directly in a folder. To a stranger all folders are empty."""
+        asked = json.loads(self.take())
+        self.refuse_expired()
+        own = f"{bucket}/{asked['prefix']}/" if asked["prefix"] else f"{bucket}/"
+        names = {name.removeprefix(own) for name in self.fake.objects if self.role() == SECRET and name.startswith(own)}
+        entries = [{"name": name, "id": str(uuid4())} for name in names if "/" not in name]
+        entries += [{"name": folder, "id": None} for folder in {name.split("/")[0] for name in names if "/" in name}]
+        entries.sort(key=lambda entry: str(entry["name"]))
+        self.reply_json(entries[asked["offset"] : asked["offset"] + asked["limit"]])
+
     def sign(self, bucket: str, key: str) -> None:
         asked = json.loads(self.take())
         self.visible_object(bucket, key)
-        now = int(self.fake.now())
-        claims = {"url": f"{bucket}/{key}", "iat": now, "exp": now + int(asked["expiresIn"])}
-        token = jwt.encode(claims, _SIGNING, "HS256")
+        token = self.make_token(f"{bucket}/{key}", int(asked["expiresIn"]))
         self.reply_json({"signedURL": f"/object/sign/{bucket}/{quote(key)}?token={token}"})
 
     def download(self, bucket: str, key: str) -> None:
-        asked = parse_qs(urlsplit(self.path).query)
-        claims = jwt.decode(asked["token"][0], _SIGNING, ["HS256"], options={"verify_exp": False, "verify_iat": False})
+        url = self.read_token(bucket, key)
+        if url not in self.fake.objects:
+            raise NO_OBJECT
+        headers = {"Content-Type": self.fake.types[url]}
+        if name := parse_qs(urlsplit(self.path).query).get("download"):
+            headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name[0])}"
+        self.reply_file(self.fake.objects[url], headers)
+
+    def make_token(self, url: str, ttl_s: int) -> str:
+        now = int(self.fake.now())
+        return jwt.encode({"url": url, "iat": now, "exp": now + ttl_s}, _SIGNING, "HS256")
+
+    def read_token(self, bucket: str, key: str) -> str:
+        """The object that the token of the request is for."""
+        token = parse_qs(urlsplit(self.path).query)["token"][0]
+        claims = jwt.decode(token, _SIGNING, ["HS256"], options={"verify_exp": False, "verify_iat": False})
         if claims["exp"] <= self.fake.now():
             raise LINK_EXPIRED
         if claims["url"] != f"{bucket}/{key}":
             raise Refusal(400, "InvalidSignature", "The url do not match the signature")
-        if claims["url"] not in self.fake.objects:
-            raise NO_OBJECT
-        headers = {"Content-Type": self.fake.types[claims["url"]]}
-        if name := asked.get("download"):
-            headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name[0])}"
-        self.reply_file(self.fake.objects[claims["url"]], headers)
+        return str(claims["url"])
 
     def info(self, bucket: str, key: str) -> None:
         path = self.visible_object(bucket, key)
@@ -274,7 +311,12 @@ class _Handler(BaseHTTPRequestHandler):
     # Bytes in
 
     def receive(self) -> tuple[Path, str]:
-        """The file of a form, which is its last field, in a file of its own; and its declared type."""
+        """The file of a form, which is its last field, or the body, in a file of its own; and its declared type."""
+        path = self.fake.folder / uuid4().hex
+        if not self.headers["Content-Type"].startswith("multipart/"):
+            with path.open("wb") as file:
+                file.writelines(self.take_pieces())
+            return path, self.headers["Content-Type"]
         boundary = self.headers["Content-Type"].partition("boundary=")[2].encode()
         head, media_type, in_file = b"", "", False
         while not in_file or head != b"\r\n":
@@ -283,7 +325,6 @@ class _Handler(BaseHTTPRequestHandler):
             in_file = in_file or b'filename="' in head
             if in_file and head.lower().startswith(b"content-type:"):
                 media_type = head.partition(b":")[2].strip().decode()
-        path = self.fake.folder / uuid4().hex
         with path.open("wb") as file:
             for piece in self.take_pieces(len(b"\r\n--" + boundary + b"--\r\n")):
                 file.write(piece)

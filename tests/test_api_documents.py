@@ -15,8 +15,8 @@ import pytest
 from api_play import Front, Person, error_code, finish_job
 
 from api.house import house_of
-from api.uploads import clean_name
 from tasks import ledger
+from tasks.intake import clean_name
 
 STORY = b"Once upon a time there was a lamplighter.\n" * 50
 

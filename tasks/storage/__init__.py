@@ -6,6 +6,7 @@ storing once, and a rerun overwrites itself. Names and types of files are in the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -13,8 +14,20 @@ from uuid import UUID
 from tasks.settings import Settings
 from tasks.storage.files import digest_file, full_disk_is_unavailable, read_chunks
 from tasks.storage.local import LocalStorage
+from tasks.storage.objects import Drawn, SignedUpload, incoming_key, upload_key
 
-__all__ = ["LocalStorage", "Storage", "digest_file", "full_disk_is_unavailable", "open_storage", "read_chunks"]
+__all__ = [
+    "Drawn",
+    "LocalStorage",
+    "SignedUpload",
+    "Storage",
+    "digest_file",
+    "full_disk_is_unavailable",
+    "incoming_key",
+    "open_storage",
+    "read_chunks",
+    "upload_key",
+]
 
 
 class Storage(Protocol):
@@ -42,6 +55,30 @@ class Storage(Protocol):
         """A signed absolute URL, good for the configured time, that downloads the bytes under a name.
 
         Raises Refused `file_not_found` when they are gone.
+        """
+
+    def sign_upload(self, tenant_id: UUID, upload_id: UUID, size: int) -> SignedUpload:
+        """A signed way to send `size` bytes straight to the store, to be drawn by `upload_key(upload_id)`.
+
+        The local store stops at that size. The hosted one does not know it: whoever draws the bytes compares.
+        """
+
+    def draw(self, tenant_id: UUID, key: str, target: Path, most_bytes: int) -> Drawn:
+        """Copy an object that is not content yet to a file, and digest it on the way, with constant memory.
+
+        Raises Refused `file_not_found` when there is none, `file_too_large` when it is larger than `most_bytes`.
+        """
+
+    def adopt(self, tenant_id: UUID, drawn: Drawn) -> None:
+        """Keep what was drawn as content, under its digest. May take the file away from where it is."""
+
+    def discard(self, tenant_id: UUID, key: str) -> None:
+        """Forget an object that is not content; no error when it is gone already."""
+
+    def walk(self, tenant_id: UUID, prefix: str) -> Iterator[str]:
+        """The paths of all files below a folder of the incoming area, in no certain order, read page by page.
+
+        Names that begin with a dot are left out: they are on their way, or keep a folder open.
         """
 
     def check(self) -> None:

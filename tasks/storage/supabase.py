@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 from uuid import UUID
 
 import httpx
@@ -18,13 +19,17 @@ from storage3 import SyncStorageClient
 from tasks.errors import Refused
 from tasks.settings import Settings
 from tasks.storage.client import Client, Passing, Patience, Taken, network_is_passing
-from tasks.storage.files import CHUNK, arriving, file_not_found, storage_unavailable
+from tasks.storage.files import CHUNK, arriving, file_not_found, full_disk_is_unavailable, storage_unavailable
+from tasks.storage.objects import Drawn, SignedUpload, copy_counted, incoming_key, upload_key
 
 T = TypeVar("T")
 
 # Above this size it is cheaper to ask whether the bytes are there than to send them again.
 _WORTH_ASKING = 1024 * 1024
 _FETCH_TTL_S = 60
+_LIST_PAGE = 1000
+# What the store takes as a key; all else it refuses before it looks, so nothing can be there.
+_KEY = re.compile(r"[A-Za-z0-9_/!.*'() &$=@;:+,?-]+")
 
 
 class SupabaseStorage:
@@ -76,6 +81,55 @@ class SupabaseStorage:
 
         self._try(upload)
 
+    def sign_upload(self, tenant_id: UUID, upload_id: UUID, size: int) -> SignedUpload:
+        """See Storage. The store decides how long its link lives: two hours, as it comes."""
+        key = f"{tenant_id}/{upload_key(upload_id)}"
+        signed = self._try(lambda: self._client.from_(self._bucket).create_signed_upload_url(key))
+        return SignedUpload(signed["signed_url"])
+
+    def draw(self, tenant_id: UUID, key: str, target: Path, most_bytes: int) -> Drawn:
+        """See Storage. Compared with the size that the store tells: a broken connection can look like an end."""
+        if not _KEY.fullmatch(key):
+            raise file_not_found()
+
+        def download() -> Drawn:
+            url = self._sign(f"{tenant_id}/{key}", _FETCH_TTL_S)
+            with full_disk_is_unavailable(), target.open("wb") as copy, self._stream(url) as response:
+                size, sha256 = copy_counted(response.iter_bytes(CHUNK), copy, most_bytes)
+            told = int(self._client.from_(self._bucket).info(f"{tenant_id}/{key}")["size"])
+            if size != told:
+                raise Passing(f"{size} bytes came of an object of {told}")
+            return Drawn(target, size, sha256)
+
+        return self._try(download)
+
+    def adopt(self, tenant_id: UUID, drawn: Drawn) -> None:
+        """See Storage. Sent again, not moved within the store: what was digested is what is kept, as plain bytes,
+        whatever its sender said they are and whoever may still write to the object they came from."""
+        self.put(tenant_id, drawn.sha256, drawn.path)
+
+    def discard(self, tenant_id: UUID, key: str) -> None:
+        """See Storage."""
+        if _KEY.fullmatch(key):
+            self._remove(f"{tenant_id}/{key}")
+
+    def walk(self, tenant_id: UUID, prefix: str) -> Iterator[str]:
+        """See Storage."""
+        area = f"{tenant_id}/{incoming_key('')}/"
+        folders = [f"{tenant_id}/{incoming_key(prefix)}"]
+        seen = False
+        while folders:
+            folder = folders.pop()
+            for entry in self._entries(folder):
+                seen = True
+                path = f"{folder}/{entry['name']}"
+                if entry["id"] is None:
+                    folders.append(path)
+                elif not entry["name"].startswith("."):
+                    yield path.removeprefix(area)
+        if not seen:
+            self.check()  # to a stranger every folder is empty
+
     def fetch(self, tenant_id: UUID, sha256: str, target: Path) -> None:
         """See Storage. Streamed, and compared with the digest: a connection that broke off can look like an end."""
 
@@ -89,20 +143,11 @@ class SupabaseStorage:
 
     def exists(self, tenant_id: UUID, sha256: str) -> bool:
         """See Storage."""
-        try:
-            self._try(lambda: self._client.from_(self._bucket).info(_key(tenant_id, sha256)))
-        except Refused:
-            self.check()
-            return False
-        return True
+        return self._holds(_key(tenant_id, sha256))
 
     def delete(self, tenant_id: UUID, sha256: str) -> None:
         """See Storage."""
-        key = _key(tenant_id, sha256)
-        removed = self._try(lambda: self._client.from_(self._bucket).remove([key]))
-        # Without the right to delete, the store answers as if nothing had been there.
-        if not removed and self.exists(tenant_id, sha256):
-            raise storage_unavailable("the store kept an object it was told to delete: is this the secret key?")
+        self._remove(_key(tenant_id, sha256))
 
     def link(self, tenant_id: UUID, sha256: str, filename: str, media_type: str) -> str:
         """See Storage. The store serves all types as plain bytes, for saving; `media_type` is not told to it."""
@@ -131,14 +176,41 @@ class SupabaseStorage:
 
     def _receive(self, url: str, part: IO[bytes]) -> str:
         digest = hashlib.sha256()
-        with (
-            network_is_passing(),
-            self._client.session.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
-        ):
+        with self._stream(url) as response:
             for chunk in response.iter_bytes(CHUNK):
                 digest.update(chunk)
                 part.write(chunk)
         return digest.hexdigest()
+
+    @contextmanager
+    def _stream(self, url: str) -> Iterator[httpx.Response]:
+        identity = {"Accept-Encoding": "identity"}
+        with network_is_passing(), self._client.session.stream("GET", url, headers=identity) as response:
+            yield response
+
+    def _entries(self, folder: str) -> Iterator[dict[str, Any]]:
+        """What lies directly in a folder, files and folders, page by page."""
+        offset = 0
+        while page := self._page(folder, offset):
+            yield from page
+            offset += len(page)
+
+    def _page(self, folder: str, offset: int) -> list[dict[str, Any]]:
+        return self._try(lambda: self._client.from_(self._bucket).list(folder, {"limit": _LIST_PAGE, "offset": offset}))
+
+    def _holds(self, key: str) -> bool:
+        try:
+            self._try(lambda: self._client.from_(self._bucket).info(key))
+        except Refused:
+            self.check()
+            return False
+        return True
+
+    def _remove(self, key: str) -> None:
+        removed = self._try(lambda: self._client.from_(self._bucket).remove([key]))
+        # Without the right to delete, the store answers as if nothing had been there.
+        if not removed and self._holds(key):
+            raise storage_unavailable("the store kept an object it was told to delete: is this the secret key?")
 
     def _try(self, attempt: Callable[[], T]) -> T:
         """Run `attempt` until it ends in something else than Passing, or patience is at its end."""
