@@ -18,6 +18,8 @@ from psycopg import sql
 from werkzeug.test import TestResponse
 
 from api.house import house_of
+from tasks import ledger
+from tasks.storage import LocalStorage
 
 # Who a route is open to, and which of a tenant's members and keys those are.
 MEMBERS = {"viewer", "reviewer", "editor", "owner", "viewer key", "reviewer key", "editor key"}
@@ -88,6 +90,22 @@ class Stage:
         link = house_of(self.front.app).storage.link(self.play.tenant, self._store(data), "a.txt", "text/plain")
         return link.rpartition("/")[2]
 
+    def upload(self) -> UUID:
+        """A direct upload whose bytes are there."""
+        upload = ledger.new_id()
+        announced = {"id": upload, "tenant_id": self.play.tenant, "user_id": None, "filename": "a.txt", "title": "a"}
+        ledger.open_upload(self.play.connection, announced | {"bytes": 5, "sha256": None, "ttl_s": 60})
+        storage = house_of(self.front.app).storage
+        assert isinstance(storage, LocalStorage)
+        with storage.receive(self.play.tenant, upload) as target:
+            target.write(b"hello")
+        return upload
+
+    def upload_link(self) -> str:
+        """The token of a signed link to send five bytes by."""
+        signed = house_of(self.front.app).storage.sign_upload(self.play.tenant, self.upload(), 5)
+        return signed.url.rpartition("/")[2]
+
     def _next(self, pipeline: str) -> UUID:
         """A job whose step run is the next to be claimed: whatever else waits is taken first."""
         self.play.begin_all()
@@ -153,6 +171,11 @@ def file(stage: Stage) -> dict[str, Any]:
     """Send a file, as a form does."""
     data = f"Once upon a time. {uuid4()}".encode()
     return {"data": {"file": (BytesIO(data), "story.txt")}, "content_type": "multipart/form-data"}
+
+
+def bytes_alone(stage: Stage) -> dict[str, Any]:
+    """Send five bytes as they are."""
+    return {"data": b"hello", "content_type": "application/octet-stream"}
 
 
 def askers(front: Front) -> dict[str, Person]:

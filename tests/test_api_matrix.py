@@ -24,6 +24,7 @@ from matrix_play import (
     ask,
     askers,
     body,
+    bytes_alone,
     file,
 )
 
@@ -34,6 +35,9 @@ ROWS = {
     "GET /documents": Row(MEMBERS, 200),
     "GET /documents/{document_id}": Row(MEMBERS, 200),
     "POST /documents/{document_id}/cancel": Row(EDITORS, 200),
+    "POST /documents/uploads": Row(EDITORS, 201, send=body(filename="a.txt", bytes=5)),
+    "POST /documents/{document_id}/uploaded": Row(EDITORS, 201, send=body(), parts={"document_id": Stage.upload}),
+    "PUT /uploads/{token}": Row(EVERYBODY, 200, send=bytes_alone, parts={"token": Stage.upload_link}),
     "POST /jobs": Row(EDITORS, 202, elsewhere=404, send=body(pipeline="reading", document_id=Stage.document)),
     "GET /jobs": Row(MEMBERS, 200),
     "GET /jobs/{job_id}": Row(MEMBERS, 200),
