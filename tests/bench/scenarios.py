@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from bench import depth, killers
+from bench import depth, front, killers
 from bench.contenders import CONTENDERS, OURS, Contender, Place
 from bench.figures import Measured, Target, quantile
 from bench.runs import measure_pickup, run_backlog, run_map, run_through
@@ -143,6 +143,26 @@ def _measure_depth(contender: Contender, place: Place, jobs: int) -> Values:
     return {"jobs/s": depth.run_on(contender, place, jobs)}
 
 
+# The front door -----------------------------------------------------------------------------------
+
+
+def _prepare_front(servers: Servers, names: list[str], sizes: Sizes) -> dict[str, Measure]:
+    """Ours on an empty and on a deep queue, and the same endpoint on Celery."""
+    measures: dict[str, Measure] = {}
+    for name, queued in ((OURS, 0), ("deep", sizes.queued)):
+        contender = CONTENDERS[OURS]
+        place = contender.settle(servers, f"front_{name}")
+        front.join_tenant(place)
+        depth.fill(contender, place, queued, 0, 0)
+        measures[name] = partial(front.measure, contender, place, front.OURS)
+    for name in set(names) & {"celery"}:
+        contender = CONTENDERS[name]
+        place = contender.settle(servers, f"front_{name}")
+        front.join_tenant(place)
+        measures[name] = partial(front.measure, contender, place, front.ON_CELERY)
+    return measures
+
+
 # Killers ---------------------------------------------------------------------------------------
 
 
@@ -183,6 +203,17 @@ SCENARIOS = {
         _prepare_depth,
         [Target("jobs/s", name, "shallow", least=0.9) for name in ("deep", "finished", "delayed")],
         variants={"shallow": "1,000 queued", "deep": "deep queue", "finished": "long past", "delayed": "many retries"},
+    ),
+    "front": Scenario(
+        "POST /jobs under gunicorn, 16 connections",
+        _prepare_front,
+        [
+            Target("requests/s", OURS, "celery", least=1.5),
+            Target("ms, p99", OURS, "celery", most=1),
+            Target("requests/s", "deep", OURS, least=0.9),
+        ],
+        (OURS, "celery"),
+        variants={"deep": "Ledgerline, deep queue"},
     ),
     "killers": Scenario(
         "Confined steps, 5 % of the documents kill the parser",

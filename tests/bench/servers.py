@@ -70,7 +70,7 @@ def _redis(folder: Path, wanted: bool) -> Iterator[tuple[str | None, int | None]
         raise SystemExit("Celery needs Redis: apt-get install redis-server (or choose contenders with PEERS=)")
     home = folder / "redis"
     home.mkdir()
-    port = _free_port()
+    port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), "--logfile", str(home / "log")]
     if appendonly := os.environ.get("BENCH_APPENDONLY"):
         options += ["--appendonly", "yes", "--appendfsync", appendonly]
@@ -83,7 +83,8 @@ def _redis(folder: Path, wanted: bool) -> Iterator[tuple[str | None, int | None]
         process.wait(20)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
