@@ -10,7 +10,7 @@ from api.contract import Access, Reply, Room
 from api.headers import IDEMPOTENCY_KEY, IF_NONE_MATCH
 from api.house import house
 from api.incoming import read_idempotency_key
-from api.jobs_state import await_change, find_job, see_job
+from api.jobs_state import await_change, find_job, see_job, submit_and_look
 from api.models.jobs import Cancellation, Job, JobQuery, Jobs, JobsPage, NewJob
 from api.paging import cut, read_cursor
 from api.paths import job_path
@@ -46,7 +46,8 @@ def submit_job(member: Member, body: NewJob) -> Reply:
     """Answers at once; the work is done in the background. Ten clicks make one job: without an Idempotency-Key, an
     equal request finds the job that is live or completed already, unless `fresh` is set.
 
-    Takes exactly three round trips to the database: who is it and which pipeline is current; submit; look at the job.
+    Takes two round trips to the database: who is it and which pipeline is current; submit and look at the job. A third
+    when it was there already.
     """
     desk = house()
     assert member.graph is not None
@@ -61,13 +62,12 @@ def submit_job(member: Member, body: NewJob) -> Reply:
         fresh=body.fresh,
         deadline_s=body.deadline_s,
     )
-    with desk.pool.connection() as connection:
-        submitted = ledger.submit(connection, submission)
-    g.job_id = submitted.job_id
-    headers = {"Location": job_path(submitted.job_id)}
-    if not submitted.created:
+    job, created = submit_and_look(desk, member, submission)
+    g.job_id = job.id
+    headers = {"Location": job_path(job.id)}
+    if not created:
         headers["Idempotent-Replayed"] = "true"
-    return Reply(find_job(desk, member, submitted.job_id), headers=headers)
+    return Reply(job, headers=headers)
 
 
 @jobs.call("GET", "/jobs", "List jobs", access=Access.READ, query=JobsPage, gives=Jobs, errors=("cursor_invalid",))

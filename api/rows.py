@@ -29,7 +29,7 @@ def show_summary(row: Row) -> JobSummary:
 
 
 def show_job(row: Row) -> Job:
-    """A row of `api_job`."""
+    """What `api_job` tells of a job."""
     waiting = WaitingFor(**row["waiting_for"]) if row["waiting_for"] else None
     told = {
         "steps": [show_step(step) for step in row["steps"]],

@@ -6,7 +6,7 @@ What workers do with attempts is in `engine.attempts`. Refusals of the ledger ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, cast
@@ -53,9 +53,24 @@ def new_id() -> UUID:
 
 def submit(connection: Connection, submission: Submission) -> Submitted:
     """Make a job, or find the one an equal request made. Raises Refused with the reason."""
-    arguments = vars(submission) | {"job_id": new_id(), "params": Jsonb(submission.params or {})}
-    answer = _one(connection, "ledger_submit", arguments)["submitted"]
-    return Submitted(UUID(answer["job"]), answer["created"])
+    with refusals():
+        return send(connection, submission, new_id())()
+
+
+def send(connection: Connection, submission: Submission, job_id: UUID) -> Callable[[], Submitted]:
+    """Send a submission down a pipeline; what is returned waits for the answer. `job_id`: of the job, if it is new.
+
+    What the ledger refuses is raised by whatever waits, as it comes from the database: see `refusals`.
+    """
+    arguments = vars(submission) | {"job_id": job_id, "params": Jsonb(submission.params or {})}
+    cursor = connection.execute(statement("ledger_submit"), arguments)
+
+    def receive() -> Submitted:
+        row = cursor.fetchone()
+        assert row is not None
+        return Submitted(UUID(row["submitted"]["job"]), row["submitted"]["created"])
+
+    return receive
 
 
 def add_document(connection: Connection, document: dict[str, Any]) -> Row:

@@ -350,8 +350,6 @@ def test_reviews_are_read_from_an_index(front: Front) -> None:
             assert [table for table in ("reviews", "documents", "artifacts") if f"Seq Scan on {table}" in plan] == []
     one = explain(front, "api_review", every | {"review_id": uuid4()})
     assert "using reviews_pkey " in one, one
-    of_job = explain(front, "api_job", every | {"job_id": uuid4()})
-    assert "using reviews_by_job " in of_job, of_job
 
 
 def explain(front: Front, name: str, asked: dict[str, Any]) -> str:

@@ -52,6 +52,10 @@ select job, seq, tenant, now(), (array['submitted', 'started', 'step_started'])[
 from bulk, generate_series(1, 3) seq;
 insert into artifacts (job_id, tenant_id, step, name, media_type, bytes, sha256, created_at)
 select job, tenant, step, 'a.txt', 'text/plain', 1, repeat('a', 64), now() from bulk where status = 'completed';
+insert into reviews (job_id, tenant_id, pipeline, step, step_run, status, opened_at, decided_at)
+select job, tenant, 'line', step, run, case status when 'retrying' then 'open' else 'approved' end, now(),
+       case when status <> 'retrying' then now() end
+from bulk where status <> 'queued';
 insert into procrastinate.procrastinate_jobs (id, queue_name, task_name, priority, args)
 select queue_job_id, queue, 'run_step', priority, jsonb_build_object('step_run', id)
 from job_steps where status = 'queued';
@@ -249,7 +253,7 @@ def test_a_sweep_reads_no_table_more_than_twice(crowd: Play) -> None:
 
 QUESTIONS: dict[str, dict[str, Any]] = {
     "api_jobs": {"before": None, "status": None, "pipeline": None, "document_id": None, "most": 20},
-    "api_job": {},
+    "api_job": {"most_ahead": 1_000},
     "api_events": {"after": 0, "most": 100},
     "api_artifacts": {"after": None, "most": 100},
     "api_documents": {"before": None, "most": 20},
@@ -267,6 +271,17 @@ def test_what_a_user_asks_is_short(crowd: Play, question: str) -> None:
         assert answer or question == "api_documents"
 
     assert_short(rows_read(crowd, ask))
+
+
+def test_looking_at_a_job_with_an_open_review_is_short(crowd: Play) -> None:
+    job = crowd.all("select id, tenant_id from jobs where status = 'running' limit 1")[0]
+    sign_in(crowd, job["tenant_id"])
+    asked = {"job_id": job["id"], "tenant_id": job["tenant_id"], "most_ahead": 1_000}
+
+    def look() -> None:
+        assert crowd.connection.execute(statement("api_job"), asked).fetchall()[0]["job"]["review_id"]
+
+    assert_short(rows_read(crowd, look))
 
 
 def test_listing_a_tenants_jobs_through_the_data_api_is_short(crowd: Play) -> None:

@@ -40,32 +40,8 @@ where j.tenant_id = %(tenant_id)s
 order by j.id desc limit %(most)s
 
 -- name: api_job
--- One job with its steps counted and what it waits for. `silent_s`: how long nothing was written about it.
-select j.id, j.pipeline, j.document_id, j.created_by, j.status, j.stage, j.percent, j.progress_current,
-  j.progress_total, j.progress_message, j.error_code, j.error_message, j.created_at, j.started_at, j.finished_at,
-  case when j.status in ('running', 'awaiting_review') then (select r.id from public.reviews r
-    where r.job_id = j.id and r.status = 'open' order by r.id limit 1) end as review_id,
-  j.params, j.fresh, j.deadline_at, j.last_seq, extract(epoch from clock_timestamp() - j.updated_at)::float8 as silent_s,
-  case when j.finished_at is null then access.waiting_for(j.id) end as waiting_for, steps.counted as steps
-from public.jobs j
-cross join lateral (
-  select jsonb_agg(jsonb_build_object(
-    'name', p.name, 'stage', p.stage, 'mapped', p.map is not null, 'gate', p.gate, 'total', t.total,
-    'finished', t.finished_at is not null, 'queued', c.queued, 'held', c.held, 'running', c.running,
-    'retrying', c.retrying, 'gated', c.gated, 'completed', c.completed, 'skipped', c.skipped, 'failed', c.failed,
-    'cancelled', c.cancelled) order by p.position) as counted
-  from public.pipeline_steps p
-  left join public.job_step_totals t on t.job_id = j.id and t.step = p.name
-  cross join lateral (
-    select
-      count(*) filter (where s.status = 'queued') as queued, count(*) filter (where s.status = 'held') as held,
-      count(*) filter (where s.status = 'running') as running, count(*) filter (where s.status = 'retrying') as retrying,
-      count(*) filter (where s.status = 'gated') as gated, count(*) filter (where s.status = 'completed') as completed,
-      count(*) filter (where s.status = 'skipped') as skipped, count(*) filter (where s.status = 'failed') as failed,
-      count(*) filter (where s.status = 'cancelled') as cancelled
-    from public.job_steps s where s.job_id = j.id and s.step = p.name) c
-  where p.graph = j.graph) steps
-where j.id = %(job_id)s and j.tenant_id = %(tenant_id)s
+-- One job with its steps counted and what it waits for.
+select access.look_at_job(%(job_id)s, %(tenant_id)s, %(most_ahead)s) as job
 
 -- name: api_events
 -- A job's state and the events after a number, in one snapshot; a row without a seq when there are none.
