@@ -12,10 +12,12 @@ declare
   run record;
 begin
   select s.status, s.tenant_id, s.step, s.queue, s.queue_job_id, s.due_at, s.error_code, s.error_message,
-         ledger.open_queues(array[s.queue]) = '{}' as closed, ledger.served(s.queue) as served
+         exists (select from ops.pauses p where p.scope = 'queue' and p.name = s.queue)
+         or exists (select from ops.slowdowns d where d.queue = s.queue and d.until > ledger.now()) as closed
   into run
   from public.jobs j join public.job_steps s on s.job_id = j.id
-  where j.id = of_job and j.finished_at is null and j.tenant_id in (select access.tenants())
+  join public.members m on m.tenant_id = j.tenant_id and m.user_id = auth.uid()
+  where j.id = of_job and j.finished_at is null
     and s.status in ('running', 'queued', 'retrying', 'gated', 'held')
   order by array_position('{running,queued,retrying,gated,held}', s.status), coalesce(s.due_at, s.queued_at) limit 1;
   case run.status
@@ -31,7 +33,7 @@ begin
     when 'queued' then
       if run.closed then
         return ledger.closed_queue(run.queue);
-      elsif not run.served then
+      elsif not ledger.served(run.queue) then
         return jsonb_build_object('reason', 'no_worker', 'queue', run.queue,
           'message', format('No worker is running for the queue "%s".', run.queue));
       end if;
