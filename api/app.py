@@ -24,6 +24,7 @@ from api.live import Hub
 from api.logs import log_when_sent
 from api.paths import PREFIX
 from api.people import admit, identify
+from api.rates import tell_rate
 from api.review import review
 from api.signed_uploads import uploads
 from api.tokens import Verifier
@@ -97,5 +98,6 @@ def _dress(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers[REQUEST_ID] = request_id()
+    tell_rate(response)
     open_to_origin(response)
     return log_when_sent(response)

@@ -31,7 +31,7 @@ CODES: dict[str, Code] = {
     "not_found": Code(404, "There is nothing at this address."),
     "method_not_allowed": Code(405, "This address does not take that method. `Allow` lists those it takes."),
     "body_too_large": Code(413, "The body is larger than MAX_BODY_BYTES."),
-    "file_too_large": Code(413, "The file is larger than the limit or than announced. Nothing was kept."),
+    "file_too_large": Code(413, "The file is larger than an upload may be, or than announced; see `details`. Nothing was kept."),
     "range_invalid": Code(416, "The file does not have that range of bytes."),
     "media_type_unsupported": Code(415, "The Content-Type is not the one this call takes."),
     "request_invalid": Code(422, "A field is missing, unknown or wrong; `details.problems` says which and why."),
@@ -46,6 +46,11 @@ CODES: dict[str, Code] = {
     "tenant_required": Code(400, "The user is a member of several tenants: send `X-Tenant-Id`."),
     "tenant_not_found": Code(404, "The user is not a member of the tenant that `X-Tenant-Id` names."),
     "role_not_allowed": Code(403, "The user's role in this tenant may look but not do this."),
+    # Limits: `details` has `limit` (which one), `value`, `current` and `retry_after_s`
+    "rate_limited": Code(429, "Too many requests of this member within a minute. Try again after `Retry-After`."),
+    "active_jobs_limit_reached": Code(429, "The tenant has as many jobs that are not over as it may have."),
+    "queue_depth_limit_reached": Code(429, "As much work waits, of all tenants, as may wait."),
+    "storage_limit_reached": Code(429, "The tenant's documents and artifacts would be larger than they may be."),
     # Documents
     "document_not_found": Code(404, "There is no such document in this tenant."),
     "empty_file": Code(422, "The file has no bytes, or only zeros."),
@@ -98,9 +103,12 @@ CODES: dict[str, Code] = {
 EVERYWHERE = ("bad_request", "internal_error", "database_unavailable")
 SIGNED_IN = (
     "token_missing", "token_expired", "token_invalid", "key_expired", "key_invalid", "anonymous_refused",
-    "keys_unavailable",
+    "keys_unavailable", "rate_limited",
 )  # fmt: skip
 MEMBERSHIP = ("no_tenant", "tenant_required", "tenant_not_found")
+
+# What starting work may meet, whichever call starts it.
+LIMITED = ("active_jobs_limit_reached", "queue_depth_limit_reached")
 
 
 def refuse(code: str, message: str, **details: object) -> Refused:

@@ -23,6 +23,7 @@ from api.codes import EVERYWHERE, MEMBERSHIP, SIGNED_IN
 from api.headers import Header
 from api.house import house
 from api.incoming import read_body, read_query
+from api.tokens import Caller
 from tasks.errors import Refused
 
 JSON = "application/json"
@@ -161,7 +162,7 @@ def _handler(call: Call, view: Callable[..., Any]) -> Callable[..., Response]:
     def handle(**path: Any) -> Response:
         given = path | _read(call)
         if call.access is Access.USER:
-            given["caller"] = people.identify(house(), g.asker)
+            given["caller"] = _count(people.identify(house(), g.asker))
         elif call.access is not Access.PUBLIC:
             given["member"] = _enter(call, given)
         return _write(call, view(**given))
@@ -192,8 +193,10 @@ def _read_request(call: Call) -> dict[str, Any]:
 def _enter(call: Call, given: dict[str, Any]) -> people.Member:
     asked = given.get("body") or given.get("query")
     writes = call.access is Access.WRITE
-    member = people.enter(house(), g.asker, getattr(asked, "pipeline", None) if writes else None)
+    desk = house()
+    member = people.enter(desk, g.asker, getattr(asked, "pipeline", None) if writes else None)
     g.tenant_id = member.tenant_id
+    desk.rates.count(member.user_id, member.tenant_id, member.requests_per_minute or desk.settings.requests_per_minute)
     if writes:
         people.require_writer(member)
     elif call.access is Access.REVIEW:
@@ -201,6 +204,13 @@ def _enter(call: Call, given: dict[str, Any]) -> people.Member:
     elif call.access is Access.OWN:
         people.require_owner(member)
     return member
+
+
+def _count(caller: Caller) -> Caller:
+    """A caller whose request was counted, outside of any tenant."""
+    desk = house()
+    desk.rates.count(caller.user_id, None, desk.settings.requests_per_minute)
+    return caller
 
 
 def _write(call: Call, answer: Any) -> Response:

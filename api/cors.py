@@ -15,7 +15,10 @@ from api.house import house
 # A browser asks again after this many seconds; none remembers longer than a day, and Chromium two hours.
 _REMEMBER_S = 7_200
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
-_EXPOSED = "Location, ETag, Idempotent-Replayed, X-Request-Id, Retry-After, Content-Disposition"
+_EXPOSED = (
+    "Location, ETag, Idempotent-Replayed, X-Request-Id, Retry-After, Content-Disposition, "
+    "RateLimit, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
+)
 _NAMES = re.compile(r"[A-Za-z0-9-]{1,64}(?:\s*,\s*[A-Za-z0-9-]{1,64}){0,31}")
 
 

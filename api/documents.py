@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from api.aside import aside
-from api.codes import refuse
+from api.codes import LIMITED, refuse
 from api.contract import Access, Reply, Room
 from api.house import house
 from api.incoming import parse_json, read_form
@@ -52,7 +52,7 @@ UNREADABLE = (
     errors=(
         "file_missing", "one_file_only", "multipart_broken", "file_too_large", "body_too_large", *UNREADABLE,
         "json_broken", "unknown_pipeline", "params_invalid", "document_not_accepted", "pipeline_changed",
-        "storage_full", "storage_unavailable",
+        "storage_full", "storage_unavailable", "storage_limit_reached", *LIMITED,
     ),
 )  # fmt: skip
 def upload_document(member: Member, query: UploadQuery) -> Reply:
@@ -63,12 +63,14 @@ def upload_document(member: Member, query: UploadQuery) -> Reply:
     nothing behind.
     """
     desk = house()
-    with receive(desk.staging, desk.settings.max_upload_bytes) as upload:
+    with receive(desk.staging, member.upload_bytes or desk.settings.max_upload_bytes) as upload:
         form = read_form(UploadForm, upload.fields | {"file": None})
         params = _params(member, form)
         kind = aside(sniff, upload.head(), upload.filename, path=upload.path)
         title = form.title or title_of(upload.filename)
         document_row = _describe(member, upload, kind, title)
+        with desk.pool.connection() as connection:
+            ledger.check_storage(connection, member.tenant_id, upload.size)
         row, job_id = keep_and_record(
             desk,
             lambda: desk.storage.put(member.tenant_id, upload.sha256, upload.path),

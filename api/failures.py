@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import psycopg
 from flask import Flask, Response
@@ -42,7 +43,13 @@ def _ours(error: LedgerlineError) -> Response:
         _log.error("request %s: %s is not a code of the API", request_id(), error.code)
     if error.detail:
         _log.warning("request %s: %s: %s", request_id(), error.code, error.detail)
-    return _envelope(error.status, error.code, error.message, error.details, error.headers)
+    return _envelope(error.status, error.code, error.message, error.details, _advise(error) | error.headers)
+
+
+def _advise(error: LedgerlineError) -> dict[str, str]:
+    """When to try again, if the error says so."""
+    after_s = error.details.get("retry_after_s")
+    return {} if after_s is None else {"Retry-After": str(math.ceil(after_s))}
 
 
 def _of_http(error: HTTPException) -> Response:

@@ -12,6 +12,7 @@ from flask import Flask, current_app
 
 from api.graphs import Graphs
 from api.live import Hub
+from api.rates import Rates
 from api.tokens import Verifier
 from tasks.db import Pool
 from tasks.settings import Settings
@@ -32,6 +33,7 @@ class House:
     live: Hub
     staging: Path
     graphs: Graphs = field(default_factory=Graphs)
+    rates: Rates = field(default_factory=Rates)
     schema_current: bool = False
 
     def open(self) -> None:

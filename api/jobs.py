@@ -6,6 +6,7 @@ from uuid import UUID
 
 from flask import Response, g, request
 
+from api.codes import LIMITED
 from api.contract import Access, Reply, Room
 from api.headers import IDEMPOTENCY_KEY, IF_NONE_MATCH
 from api.house import house
@@ -40,6 +41,7 @@ _ETAG = {"ETag": "Changes whenever anything in the answer changes."}
     errors=(
         "unknown_pipeline", "params_invalid", "document_required", "document_not_found", "document_not_accepted",
         "document_quarantined", "idempotency_key_invalid", "idempotency_key_reused", "pipeline_changed", "try_again",
+        *LIMITED,
     ),
 )  # fmt: skip
 def submit_job(member: Member, body: NewJob) -> Reply:
@@ -146,7 +148,7 @@ def cancel_job(member: Member, job_id: UUID, body: Cancellation) -> Job:
     access=Access.WRITE,
     gives=Job,
     status=202,
-    errors=("job_not_found", "job_did_not_fail", "newer_job_exists"),
+    errors=("job_not_found", "job_did_not_fail", "newer_job_exists", *LIMITED),
 )
 def retry_job(member: Member, job_id: UUID) -> Job:
     """The same job goes on from the step that failed; what was done stays done."""

@@ -28,12 +28,15 @@ REVIEWERS = (*WRITERS, "reviewer")
 
 @dataclass(frozen=True)
 class Member:
-    """A user or machine in a tenant. `graph`: the pipeline that the request wants to run, when it names one."""
+    """A user or machine in a tenant. `graph`: the pipeline that the request wants to run, when it names one.
+    `upload_bytes` and `requests_per_minute`: the tenant's own limits, where it has any."""
 
     caller: Caller
     tenant_id: UUID
     role: str
     graph: Graph | None = None
+    upload_bytes: int | None = None
+    requests_per_minute: int | None = None
 
     @property
     def user_id(self) -> UUID:
@@ -59,7 +62,7 @@ def enter(desk: House, asker: Asker, pipeline: str | None = None) -> Member:
     caller, rows = _meet(desk, asker, pipeline)
     row = _choose(rows, request.headers.get(TENANT_HEADER))
     graph = desk.graphs.recall(pipeline, row) if pipeline is not None else None
-    return Member(caller, row["tenant_id"], row["role"], graph)
+    return Member(caller, row["tenant_id"], row["role"], graph, row["upload_bytes"], row["requests_per_minute"])
 
 
 def identify(desk: House, asker: Asker) -> Caller:

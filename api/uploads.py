@@ -124,7 +124,8 @@ class Inlet:
     def too_large(self) -> Refused:
         """The refusal for a file over the limit."""
         limit = f"{self.most_bytes // MIB} MB" if self.most_bytes >= MIB else f"{self.most_bytes} bytes"
-        return refuse("file_too_large", f"This file is too large. The limit is {limit}.", limit=self.most_bytes)
+        details = {"limit": "upload_bytes", "value": self.most_bytes, "current": request.content_length}
+        return refuse("file_too_large", f"This file is too large. The limit is {limit}.", **details)
 
 
 def _parse(inlet: Inlet) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:

@@ -22,6 +22,10 @@ from tasks.settings import Settings
 
 Connection = psycopg.Connection[Row]
 
+# Of the settings, what the ledger's functions hold tenants to; and what one tenant can have of its own.
+RELEASED_LIMITS = ("max_active_jobs", "max_stored_bytes", "max_queue_depth")
+TENANT_LIMITS = ("active_jobs", "stored_bytes", "upload_bytes", "requests_per_minute")
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -105,8 +109,19 @@ def retry(connection: Connection, job_id: UUID, tenant_id: UUID, user_id: UUID |
 
 
 def release_settings(connection: Connection, settings: Settings) -> None:
-    """Tell the database what its own sweep (pg_cron) must know."""
+    """Tell the database what its own sweep (pg_cron) must know, and what its functions allow."""
     _one(connection, "ledger_release_settings", reconcile_arguments(settings))
+    _one(connection, "ledger_release_limits", {name: getattr(settings, name) for name in RELEASED_LIMITS})
+
+
+def limit_tenant(connection: Connection, tenant_id: UUID, own: dict[str, int | None]) -> Row:
+    """Change limits of one tenant, of those in TENANT_LIMITS; None: as for everybody. Gives all that it has then."""
+    return _one(connection, "ledger_limit_tenant", {"tenant_id": tenant_id, "own": Jsonb(own)})
+
+
+def check_storage(connection: Connection, tenant_id: UUID, size: int) -> None:
+    """Raise Refused `storage_limit_reached` when the tenant may not have so many more bytes."""
+    _one(connection, "ledger_check_storage", {"tenant_id": tenant_id, "bytes": size})
 
 
 def publish(connection: Connection, pipelines: Iterable[Pipeline], deploy: str) -> list[str]:

@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 # As browsers write it in the header Origin: lower case, no path, no port where it is the scheme's own.
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(:[1-9]\d{0,4})?")
 _OWN_PORTS = {"http": ":80", "https": ":443"}
@@ -69,6 +70,14 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(MIB, ge=1024, description="Largest JSON body accepted.")
     max_wait_s: int = Field(25, ge=0, le=120, description="Longest long poll.")
 
+    # Limits, for every tenant that has none of its own in `tenant_limits`
+    max_active_jobs: int = Field(250_000, ge=1, description="Jobs of one tenant that are not over.")
+    max_stored_bytes: int = Field(1024 * GIB, ge=1, description="Bytes of one tenant's documents and artifacts.")
+    max_queue_depth: int = Field(2_000_000, ge=1, description="Queue jobs that wait, of all tenants together.")
+    requests_per_minute: int = Field(
+        6_000, ge=1, description="Requests of one member, or of one user outside a tenant, as each API process counts."
+    )
+
     # Engine
     pipelines: str = Field("tasks.pipelines", description="Packages or modules that declare pipelines, by comma.")
     worker_queues: str = Field("cpu,llm,media,maintenance", description="Queues a worker serves, by comma.")
@@ -91,6 +100,13 @@ class Settings(BaseSettings):
     # Observation
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line written."
+    )
+    metrics_token: SecretStr | None = Field(
+        None, description="Bearer token for /metrics. Without it only callers on the same machine are answered."
+    )
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None,
+        description="Base URL of a collector that takes traces by OTLP over HTTP. Default: no traces.",
     )
     deploy: str = Field("dev", description="Name of this deploy, recorded with each pipeline graph it publishes.")
 

@@ -15,6 +15,7 @@ from scripted_api import AT, answer, scripted_api
 from tasks.command.doctor import Finding, examine
 from tasks.command.program import run
 from tasks.command.state import StateFolder
+from tasks.ledger import TENANT_LIMITS
 from tasks.settings import Settings
 
 
@@ -187,3 +188,38 @@ def test_wrong_settings_are_all_named(play: Play, monkeypatch: pytest.MonkeyPatc
 def test_local_storage_is_mentioned_and_is_not_wrong(play: Play) -> None:
     mentioned = [finding.text for finding in findings() if finding.verdict == "mind"]
     assert any("on this machine only" in text for text in mentioned)
+
+
+# limits ------------------------------------------------------------------------------------------------
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
+    """What `limits` shows: by the name of the limit, its value and where it comes from."""
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    return {line[0]: line[1:] for line in lines if line and line[0] in TENANT_LIMITS}
+
+
+def test_an_operator_sees_and_changes_what_a_tenant_may_have(play: Play, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["limits", "A tenant"]) == 0
+    assert shown(capsys)["active_jobs"] == ["250000", "MAX_ACTIVE_JOBS"]
+    assert play.all("select * from tenant_limits") == []
+    assert run(["limits", str(play.tenant), "--active-jobs", "5", "--stored-bytes", "1000"]) == 0
+    assert run(["limits", str(play.tenant), "--stored-bytes", "default"]) == 0
+    capsys.readouterr()
+    assert run(["limits", str(play.tenant)]) == 0
+    told = shown(capsys)
+    assert told["active_jobs"] == ["5", "its", "own"]
+    assert told["stored_bytes"][1] == "MAX_STORED_BYTES"
+    (own,) = play.all("select active_jobs, stored_bytes from tenant_limits")
+    assert own == {"active_jobs": 5, "stored_bytes": None}
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
+def test_a_limit_is_a_number_or_taken_back(play: Play, value: str) -> None:
+    assert run(["limits", "A tenant", "--active-jobs", value]) == 2
+    assert play.all("select * from tenant_limits") == []
+
+
+def test_a_tenant_that_is_not_there_has_no_limits(play: Play, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["limits", "nobody"]) == 1
+    assert "tenant_not_found" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -111,7 +112,8 @@ def rows_read(play: Play, act: Callable[[], Any], times: int = 8) -> Reading:
 
 # Tables that stay small, whatever the number of jobs.
 SMALL = {"pipelines", "pipeline_graphs", "pipeline_steps", "tenants", "members", "workers", "chores", "pauses",
-         "pickups", "slowdowns", "shares", "job_sizes"}  # fmt: skip
+         "pickups", "slowdowns", "shares", "job_sizes", "limits", "tenant_limits", "tenant_loads",
+         "counts"}  # fmt: skip
 
 
 def assert_short(reading: Reading, fetched: int = 300) -> None:
@@ -157,6 +159,30 @@ def test_the_look_at_the_counters_finds_reading_of_a_whole_table(crowd: Play) ->
 
 def test_submitting_is_short(crowd: Play) -> None:
     assert_short(rows_read(crowd, lambda: line(crowd)))
+
+
+@pytest.mark.parametrize("end", ["submit", "retry"])
+def test_holding_a_tenant_of_many_jobs_to_its_limits_is_short(crowd: Play, end: str) -> None:
+    crowd.tenant = crowd.one("select tenant_id from jobs where finished_at is null limit 1")
+    crowd.all("select ledger.release_limits(10000, 10000000000, 1000000)")
+    failed = [line(crowd) for _ in range(8)]
+    crowd.all("update jobs set status = 'failed', error_code = 'x', error_message = 'x', finished_at = now()"
+              " where id = any(%s) returning 1", failed)  # fmt: skip
+    # Known as of now, for as long as this test takes.
+    for table in ("tenant_loads", "counts"):
+        assert crowd.all("update ops." + table + " set good_until = good_until + interval '1 hour' returning 1")
+    acts = {"submit": lambda: line(crowd), "retry": lambda: crowd.retry(failed.pop())}
+    assert_short(rows_read(crowd, acts[end]))
+
+
+def test_counting_a_tenants_jobs_and_bytes_reads_nothing_of_others(crowd: Play) -> None:
+    crowd.tenant = crowd.one("select tenant_id from jobs where finished_at is null limit 1")
+    asks: tuple[LiteralString, ...] = ("ledger.active_jobs(%s, 1000000)", "ledger.stored_bytes(%s)")
+    for ask in asks:
+        crowd.pass_time(100)
+        reading = rows_read(crowd, functools.partial(crowd.all, "select " + ask, crowd.tenant), times=1)
+        assert {table for table, rows in reading.scanned.items() if rows} <= SMALL
+        assert sum(reading.fetched.values()) < 6000
 
 
 def test_finding_the_like_of_a_request_is_short(crowd: Play) -> None:

@@ -1,11 +1,12 @@
 -- What the front door asks. All but api_enter and those from api_ping on run as the caller, under row-level security.
 
 -- name: api_enter
--- The caller's tenants and roles; beside each the pipeline asked for, with its schema unless the caller of this knows it.
-select m.tenant_id, t.name, m.role, g.digest as graph,
+-- The caller's tenants, roles and limits; beside each the pipeline asked for, with its schema unless the caller of this knows it.
+select m.tenant_id, t.name, m.role, l.upload_bytes, l.requests_per_minute, g.digest as graph,
   case when g.digest is distinct from %(known)s::text then g.params_schema end as params_schema
 from public.members m
 join public.tenants t on t.id = m.tenant_id
+left join public.tenant_limits l on l.tenant_id = m.tenant_id
 left join public.pipelines p on p.name = %(pipeline)s::text and p.retired_at is null
 left join public.pipeline_graphs g on g.digest = p.graph
 where m.user_id = %(user_id)s

@@ -45,6 +45,18 @@ select ledger.retire_pipelines(%(kept)s)
 -- Tell the database what its own sweep must know.
 select ledger.release_settings(%(lease_s)s, %(queue_timeout_s)s, %(max_losses)s)
 
+-- name: ledger_release_limits
+-- Tell the database what is allowed to tenants without limits of their own.
+select ledger.release_limits(%(max_active_jobs)s, %(max_stored_bytes)s, %(max_queue_depth)s)
+
+-- name: ledger_limit_tenant
+-- Change some limits of one tenant.
+select * from ledger.limit_tenant(%(tenant_id)s, %(own)s)
+
+-- name: ledger_check_storage
+-- Refuse more bytes than the tenant may have.
+select ledger.check_storage(%(tenant_id)s, %(bytes)s)
+
 -- name: ledger_reconcile
 -- Repair what died, for all jobs or for one.
 select ledger.reconcile(%(lease_s)s, %(queue_timeout_s)s, %(max_losses)s, %(job_id)s) as repairs

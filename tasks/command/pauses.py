@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
 import click
 import psycopg
@@ -65,8 +66,14 @@ def _find(connection: Connection, scope: Scope, name: str) -> tuple[str, str]:
         if name not in QUEUES:
             raise Refused("queue_unknown", f"There is no queue {name}. There are: {', '.join(QUEUES)}.")
         return name, f"Queue {name}"
+    tenant_id, shown = find_tenant(connection, name)
+    return str(tenant_id), shown
+
+
+def find_tenant(connection: Connection, name: str) -> tuple[UUID, str]:
+    """The tenant of that id or name, and what people are shown. Raises Refused."""
     rows = connection.execute(statement("find_tenants"), {"name": name}).fetchall()
     if len(rows) != 1:
         message = f"Several tenants are named {name}: say its id." if rows else f"There is no tenant {name}."
         raise Refused("tenant_ambiguous" if rows else "tenant_not_found", message)
-    return str(rows[0]["id"]), f"Tenant {rows[0]['name']} ({rows[0]['id']})"
+    return rows[0]["id"], f"Tenant {rows[0]['name']} ({rows[0]['id']})"

@@ -29,6 +29,7 @@ COMMANDS = {
     "doctor": ("tasks.command.doctor:doctor", "Check that everything works, and say what to do if not."),
     "pause": ("tasks.command.pauses:pause", "Begin nothing more of a queue or of a tenant."),
     "resume": ("tasks.command.pauses:resume", "Go on with a queue or a tenant that was paused."),
+    "limits": ("tasks.command.limits:limits", "Show or change what one tenant may have."),
     "migrate": ("tasks.command.release:migrate", "Bring the database up to date and publish the pipelines."),
     "worker": ("tasks.command.release:worker", "Run a worker until it is told to stop."),
     "settings": ("tasks.command.release:settings", "Show every setting, its meaning and its value."),
