@@ -27,19 +27,23 @@ _SETTINGS = {
 }
 
 
-class Limit(click.ParamType):
-    """A number, or `default`, which is None."""
+def _read(context: click.Context, option: click.Parameter, text: str | None) -> int | str | None:
+    """A number of at least 1; `default` stays a word, because None means that nothing was said."""
+    return text if text in (None, DEFAULT) else click.IntRange(1).convert(text, option, context)
 
-    name = f"number|{DEFAULT}"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """A number as it is; `default` stays a word until it is known to have been given."""
-        return DEFAULT if value == DEFAULT else click.IntRange(1).convert(value, param, ctx)
+def _name_setting(limit: str) -> str:
+    return _SETTINGS[limit].upper()
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name in reversed(TENANT_LIMITS):
-        option = click.option(f"--{name.replace('_', '-')}", name, type=Limit(), help=f"Instead of {_upper(name)}.")
+        option = click.option(
+            f"--{name.replace('_', '-')}",
+            metavar=f"NUMBER|{DEFAULT}",
+            callback=_read,
+            help=f"Instead of {_name_setting(name)}.",
+        )
         command = option(command)
     return command
 
@@ -54,10 +58,10 @@ def limits(tenant: str, state: Path, **given: int | str | None) -> None:
     TENANT is its id or name. `default` takes a limit of its own back: the setting holds again.
     """
     settings = find_settings(StateFolder(state))
-    changed = {name: None if value == DEFAULT else value for name, value in given.items() if value is not None}
+    changed = {name: value if isinstance(value, int) else None for name, value in given.items() if value is not None}
     with connect(settings) as connection:
         tenant_id, shown = find_tenant(connection, tenant)
-        held = limit_tenant(connection, tenant_id, changed)  # type: ignore[arg-type]
+        held = limit_tenant(connection, tenant_id, changed)
     console().print(f"{shown} may have:", markup=False)
     console().print(_list(settings, held))
 
@@ -67,9 +71,5 @@ def _list(settings: Settings, held: dict[str, Any]) -> Any:
     for name in TENANT_LIMITS:
         own = held[name]
         value = getattr(settings, _SETTINGS[name]) if own is None else own
-        lines.add_row(name, str(value), _upper(name) if own is None else "its own")
+        lines.add_row(name, str(value), _name_setting(name) if own is None else "its own")
     return lines
-
-
-def _upper(name: str) -> str:
-    return _SETTINGS[name].upper()
