@@ -29,7 +29,11 @@ _SETTINGS = {
 
 def _read(context: click.Context, option: click.Parameter, text: str | None) -> int | str | None:
     """A number of at least 1; `default` stays a word, because None means that nothing was said."""
-    return text if text in (None, DEFAULT) else click.IntRange(1).convert(text, option, context)
+    if text is None or text == DEFAULT:
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(f"{text} is neither a number of at least 1 nor `{DEFAULT}`.", context, option)
+    return int(text)
 
 
 def _name_setting(limit: str) -> str:
@@ -53,7 +57,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_options
 @state_option
 def limits(tenant: str, state: Path, **given: int | str | None) -> None:
-    """Show what a tenant may have, or change it.
+    """Show or change what one tenant may have.
 
     TENANT is its id or name. `default` takes a limit of its own back: the setting holds again.
     """
