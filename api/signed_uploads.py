@@ -10,7 +10,7 @@ from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.aside import aside
-from api.codes import refuse
+from api.codes import LIMITED, refuse
 from api.contract import Access, Reply, Room
 from api.documents import UNREADABLE, check_params, look_at_document
 from api.house import House, house
@@ -41,7 +41,7 @@ _WRONG_BYTES = (*UNREADABLE, "file_too_large", "upload_incomplete", "hash_mismat
     body=NewUpload,
     gives=OpenUpload,
     status=201,
-    errors=("file_too_large", "storage_unavailable", "storage_full"),
+    errors=("file_too_large", "storage_unavailable", "storage_full", "storage_limit_reached"),
 )
 def announce_upload(member: Member, body: NewUpload) -> OpenUpload:
     """Gives a signed link to send the bytes to. Confirm them afterwards: until then there is no document."""
@@ -63,6 +63,7 @@ def announce_upload(member: Member, body: NewUpload) -> OpenUpload:
         "ttl_s": desk.settings.upload_ttl_s,
     }
     with desk.pool.connection() as connection:
+        ledger.check_storage(connection, member.tenant_id, body.bytes)
         expires_at = ledger.open_upload(connection, announced)
     return OpenUpload(id=upload_id, expires_at=expires_at, **vars(signed))
 
@@ -110,6 +111,7 @@ def receive_upload(token: str) -> Received:
     errors=(
         "upload_not_found", "upload_expired", *_WRONG_BYTES, "document_not_found", "unknown_pipeline",
         "params_invalid", "document_not_accepted", "pipeline_changed", "storage_full", "storage_unavailable",
+        *LIMITED,
     ),
 )  # fmt: skip
 def confirm_upload(member: Member, document_id: UUID, body: Confirmation) -> Reply:
