@@ -31,7 +31,7 @@ CODES: dict[str, Code] = {
     "not_found": Code(404, "There is nothing at this address."),
     "method_not_allowed": Code(405, "This address does not take that method. `Allow` lists those it takes."),
     "body_too_large": Code(413, "The body is larger than MAX_BODY_BYTES."),
-    "file_too_large": Code(413, "The file is larger than an upload may be, or than announced; see `details`. Nothing was kept."),
+    "file_too_large": Code(413, "The file is larger than it may be, or than announced; `details`. Nothing was kept."),
     "range_invalid": Code(416, "The file does not have that range of bytes."),
     "media_type_unsupported": Code(415, "The Content-Type is not the one this call takes."),
     "request_invalid": Code(422, "A field is missing, unknown or wrong; `details.problems` says which and why."),
