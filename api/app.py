@@ -27,12 +27,14 @@ from api.people import admit, identify
 from api.rates import tell_rate
 from api.review import review
 from api.signed_uploads import uploads
+from api.streams import streams
+from api.tickets import admit_by_ticket
 from api.tokens import Verifier
 from tasks.db import open_pool
 from tasks.settings import Settings, load
 from tasks.storage import open_storage
 
-ROOMS = (documents, uploads, jobs, review, events, artifacts, files, account, keys, health, docs)
+ROOMS = (documents, uploads, jobs, review, events, streams, artifacts, files, account, keys, health, docs)
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -87,7 +89,8 @@ def _admit() -> Response | None:
     if preflight is not None or request.routing_exception is not None:
         return preflight
     call = declared_call()
-    if call is None or call.access is not Access.PUBLIC:
+    by_ticket = call is not None and call.ticket and admit_by_ticket(house())
+    if not by_ticket and (call is None or call.access is not Access.PUBLIC):
         admit(house(), request.headers.get("Authorization"))
     if call is None:
         identify(house(), g.asker)

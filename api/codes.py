@@ -41,6 +41,7 @@ CODES: dict[str, Code] = {
     "token_invalid": Code(401, "The access token is malformed, not signed by this project, or not meant for it."),
     "key_expired": Code(401, "The API key has expired. An owner of the tenant can make a new one."),
     "key_invalid": Code(401, "The API key is misshapen, unknown or revoked."),
+    "ticket_invalid": Code(401, "The stream ticket was used before, has expired or never was. Get another one."),
     "anonymous_refused": Code(403, "Anonymous users have no access. Sign in first."),
     "no_tenant": Code(403, "The user is not a member of any tenant."),
     "tenant_required": Code(400, "The user is a member of several tenants: send `X-Tenant-Id`."),
@@ -78,6 +79,8 @@ CODES: dict[str, Code] = {
     "job_did_not_fail": Code(409, "Only a failed job can be retried; `details.status`."),
     "document_quarantined": Code(409, "Workers died over this document; it is not worked on any more."),
     "newer_job_exists": Code(409, "An equal job was started after this one failed."),
+    # Streams
+    "position_unknown": Code(410, "The position is ahead of this database, as after a restore. Start without it."),
     # Reviews
     "review_not_found": Code(404, "There is no such review in this tenant."),
     "already_decided": Code(409, "Somebody was faster, or it expired; `details.status`, `decided_by`, `decided_at`."),

@@ -59,6 +59,7 @@ class Call:
     """One declared call. `also`: other answers without an error, by status. `media`: of the answer.
 
     `takes`: media types of a body that the view reads by itself, each with its model, or None for plain bytes.
+    `ticket`: a stream ticket opens it as well as a token does.
     """
 
     method: str
@@ -78,6 +79,7 @@ class Call:
     gives_headers: dict[str, str]
     also: dict[int, str]
     errors: tuple[str, ...]
+    ticket: bool
 
     @property
     def operation_id(self) -> str:
@@ -92,6 +94,7 @@ class Call:
         found += ["media_type_unsupported"] if self.form or self.takes else []
         found += ["request_invalid"] if self.body or self.query or self.form else []
         found += SIGNED_IN if self.access is not Access.PUBLIC else []
+        found += ["ticket_invalid"] if self.ticket else []
         found += MEMBERSHIP if self.access in MEMBERS else []
         found += ["role_not_allowed"] if self.access in (Access.WRITE, Access.REVIEW, Access.OWN) else []
         return tuple(dict.fromkeys(found))
@@ -122,6 +125,7 @@ class Room(Blueprint):
         gives_headers: dict[str, str] | None = None,
         also: dict[int, str] | None = None,
         errors: tuple[str, ...] = (),
+        ticket: bool = False,
     ) -> Callable[[View], View]:
         """Declare the decorated view as this call."""
 
@@ -144,6 +148,7 @@ class Room(Blueprint):
                 gives_headers=gives_headers or {},
                 also=also or {},
                 errors=errors,
+                ticket=ticket,
             )
             self.add_url_rule(path, view.__name__, _handler(call, view), methods=[method])
             return view

@@ -12,8 +12,6 @@ from api.people import Member
 from api.reading import read
 from api.rows import is_terminal, show_event
 
-MOST = 500
-
 
 @dataclass(frozen=True)
 class Stretch:
@@ -29,7 +27,7 @@ class Stretch:
         return is_terminal(self.status) and (not self.events or self.events[-1].seq == self.last_seq)
 
 
-def read_stretch(desk: House, member: Member, job_id: UUID, after: int, most: int = MOST) -> Stretch:
+def read_stretch(desk: House, member: Member, job_id: UUID, after: int, most: int) -> Stretch:
     """Up to `most` events after a number. Raises Refused `job_not_found`."""
     asked = {"job_id": job_id, "tenant_id": member.tenant_id, "after": after, "most": most}
     rows = read(desk, member.caller, "api_events", **asked)

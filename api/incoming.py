@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.codes import refuse
-from api.headers import EVENT_NUMBER_PATTERN, KEY_PATTERN
+from api.headers import KEY_PATTERN
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -87,13 +87,12 @@ def read_idempotency_key() -> str | None:
     return key
 
 
-def read_last_event_id(header: str | None, default: int) -> int:
-    """The number of the last event a reconnecting client has. Raises Refused `request_invalid`."""
-    if header is None:
-        return default
-    if not re.fullmatch(EVENT_NUMBER_PATTERN, header.strip()):
-        _refuse([{"where": "Last-Event-ID", "message": "Not the number of an event."}])
-    return int(header)
+def read_last_event_id(header: Header) -> str | None:
+    """Where a reconnecting client left off, if it says so. Raises Refused `request_invalid` unless it fits."""
+    text = request.headers.get("Last-Event-ID")
+    if text is not None and not re.fullmatch(header.pattern or ".*", text.strip()):
+        _refuse([{"where": "Last-Event-ID", "message": "Not an id of this stream."}])
+    return text.strip() if text is not None else None
 
 
 def _check(validate: Callable[[], Model]) -> Model:

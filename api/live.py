@@ -1,4 +1,5 @@
-"""Who wants to know that a job has moved, and the one connection per process on which that is heard.
+"""Who wants to know that a job has moved, or any job of a document or a tenant; and the one connection per process on
+which that is heard.
 
 Notifications only wake; what happened is always read from the database, so a lost one costs time and nothing else.
 The hub calls out to itself now and then: as long as it hears itself, followers may wait long between looks; when it
@@ -12,6 +13,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 from uuid import UUID, uuid4
@@ -19,6 +21,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
+from api.kin import Connection, Kin
 from tasks.db import Pool, statement
 
 CHANNEL = "ledgerline_events"
@@ -42,11 +45,12 @@ class Deaf(Exception):
 
 
 class Follower:
-    """Wakes when its job has moved. `with hub.follow(job_id) as follower: ...`."""
+    """Wakes when what it follows has moved. `with hub.follow(job_id) as follower: ...`."""
 
-    def __init__(self, hub: Hub, job_id: UUID) -> None:
+    def __init__(self, hub: Hub, topic: UUID, wide: bool) -> None:
         self._hub = hub
-        self._job_id = job_id
+        self._topic = topic
+        self._wide = wide
         self._woken = threading.Event()
 
     def arm(self) -> None:
@@ -54,7 +58,7 @@ class Follower:
         self._woken.clear()
 
     def wait(self, most_s: float) -> None:
-        """Until the job may have moved, it is time for a look anyway, or `most_s` are over."""
+        """Until it may have moved, it is time for a look anyway, or `most_s` are over."""
         if not self._hub.closed:
             self._woken.wait(max(0.0, min(most_s, self._hub.patience_s)))
 
@@ -64,7 +68,7 @@ class Follower:
 
     def close(self) -> None:
         """Stop following."""
-        self._hub.forget(self._job_id, self)
+        self._hub.forget(self._topic, self, self._wide)
 
     def __enter__(self) -> Self:
         return self
@@ -83,6 +87,8 @@ class Hub:
         self._pool = pool
         self._token = uuid4().hex
         self._followers: defaultdict[UUID, set[Follower]] = defaultdict(set)
+        self._wide = 0
+        self._kin = Kin()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._hears = threading.Event()
@@ -117,20 +123,24 @@ class Hub:
                 self._thread = threading.Thread(target=self._run, name="ledgerline-live", daemon=True)
                 self._thread.start()
 
-    def follow(self, job_id: UUID) -> Follower:
-        """Be woken when that job moves, from now on."""
+    def follow(self, topic: UUID, wide: bool = False) -> Follower:
+        """Be woken when that job moves, from now on. `wide`: when any job of that document or tenant does."""
         self.start()
-        follower = Follower(self, job_id)
+        follower = Follower(self, topic, wide)
         with self._lock:
-            self._followers[job_id].add(follower)
+            self._followers[topic].add(follower)
+            self._wide += wide
         return follower
 
-    def forget(self, job_id: UUID, follower: Follower) -> None:
+    def forget(self, topic: UUID, follower: Follower, wide: bool) -> None:
         """No longer wake a follower."""
         with self._lock:
-            self._followers[job_id].discard(follower)
-            if not self._followers[job_id]:
-                del self._followers[job_id]
+            if follower not in self._followers.get(topic, ()):
+                return
+            self._followers[topic].discard(follower)
+            self._wide -= wide
+            if not self._followers[topic]:
+                del self._followers[topic]
 
     def close(self) -> None:
         """Stop listening and wake everybody, to see that it is over."""
@@ -149,11 +159,11 @@ class Hub:
                 self._lose(error)
                 self._closed.wait(pause)
 
-    def _listen(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    def _listen(self, connection: Connection) -> None:
         connection.execute(statement("api_listen"))
         connection.execute(statement("api_listen_echo"))
 
-    def _attend(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    def _attend(self, connection: Connection) -> None:
         """Deliver what is heard until the hub is closed. Raises Deaf when our own calls are not heard."""
         heard_at = called_at = float("-inf")
         while not self.closed:
@@ -163,25 +173,30 @@ class Hub:
             if heard_at >= called_at and now - called_at > _ECHO_EVERY_S:
                 called_at = now
                 self._call()
-            for note in connection.notifies(timeout=_TICK_S):
-                if note.channel == CHANNEL:
-                    self._deliver(note.payload)
-                elif note.payload == self._token:
-                    heard_at = time.monotonic()
-                    self._gain()
+            # All that has come by then, at once: of a burst, each job counts once.
+            heard = list(connection.notifies(timeout=_TICK_S, stop_after=1))
+            if any(note.channel != CHANNEL and note.payload == self._token for note in heard):
+                heard_at = time.monotonic()
+                self._gain()
+            self._deliver(
+                {job for note in heard if note.channel == CHANNEL and (job := _job(note.payload))}, connection
+            )
 
     def _call(self) -> None:
         with self._pool.connection(timeout=_ECHO_WITHIN_S) as connection:
             connection.execute(statement("api_call_echo"), {"token": self._token})
 
-    def _deliver(self, payload: str) -> None:
-        try:
-            job_id = UUID(payload.partition(" ")[0])
-        except ValueError:
-            return
+    def _deliver(self, jobs: set[UUID], connection: Connection) -> None:
+        self._wake(jobs)
+        # Whose job it is has to be asked for, which is left out while nobody follows a document or a tenant.
+        if jobs and self._wide:
+            self._wake(self._kin.find(jobs, connection))
+
+    def _wake(self, topics: Iterable[UUID]) -> None:
         with self._lock:
-            for follower in self._followers.get(job_id, ()):
-                follower.wake()
+            for topic in topics:
+                for follower in self._followers.get(topic, ()):
+                    follower.wake()
 
     def _gain(self) -> None:
         if not self.hears:
@@ -206,3 +221,10 @@ class Hub:
             for followers in self._followers.values():
                 for follower in followers:
                     follower.wake()
+
+
+def _job(payload: str) -> UUID | None:
+    try:
+        return UUID(payload.partition(" ")[0])
+    except ValueError:
+        return None

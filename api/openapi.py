@@ -19,6 +19,7 @@ from api.models.base import Error
 from api.paths import PREFIX
 from api.people import TENANT_HEADER
 from api.relations import links_of
+from api.tickets import TICKET
 
 Json = dict[str, Any]
 
@@ -37,6 +38,12 @@ _SCHEMES: Json = {
         "scheme": "bearer",
         "bearerFormat": "llk_",
         "description": "An API key of a tenant, for machines. See `POST /keys`.",
+    },
+    "ticket": {
+        "type": "apiKey",
+        "in": "query",
+        "name": TICKET,
+        "description": "Good once, where no header can be sent. See `POST /stream-tickets`.",
     },
 }
 _INTRODUCTION = """\
@@ -102,7 +109,7 @@ def _operation(call: Call) -> Json:
 def _security(call: Call) -> list[Json]:
     """Either of these. What takes an owner takes a person: no key is one."""
     schemes = {Access.PUBLIC: [], Access.OWN: ["token"]}.get(call.access, ["token", "key"])
-    return [{scheme: []} for scheme in schemes]
+    return [{scheme: []} for scheme in (*schemes, *(["ticket"] if call.ticket else []))]
 
 
 def _path_parameters(call: Call) -> list[Json]:

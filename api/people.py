@@ -60,7 +60,8 @@ def enter(desk: House, asker: Asker, pipeline: str | None = None) -> Member:
     `unknown_pipeline` for a wrong name.
     """
     caller, rows = _meet(desk, asker, pipeline)
-    row = _choose(rows, request.headers.get(TENANT_HEADER))
+    # A ticket was made for one tenant, and where one is used, headers cannot be sent.
+    row = _choose(rows, g.get("ticket_tenant") or request.headers.get(TENANT_HEADER))
     graph = desk.graphs.recall(pipeline, row) if pipeline is not None else None
     return Member(caller, row["tenant_id"], row["role"], graph, row["upload_bytes"], row["requests_per_minute"])
 

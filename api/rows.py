@@ -8,6 +8,7 @@ from api.models.artifacts import Artifact, ArtifactLinks
 from api.models.documents import Document, DocumentLinks
 from api.models.jobs import TERMINAL, Event, Job, JobError, JobLinks, JobSummary, Progress, Step, StepStatus, WaitingFor
 from api.models.reviews import Review, ReviewDetail, ReviewLinks
+from api.models.streams import ActiveJob, LiveEvent
 from api.paths import PREFIX, artifact_path, document_path, job_path, review_path
 from tasks.db import Row
 
@@ -47,6 +48,16 @@ def show_step(counted: dict[str, Any]) -> Step:
 def show_event(row: Row) -> Event:
     """A row of job_events."""
     return Event(**{name: row[name] for name in Event.model_fields})
+
+
+def show_live_event(row: Row) -> LiveEvent:
+    """A row of job_events, with its job's pipeline and document."""
+    return LiveEvent(**{name: row[name] for name in LiveEvent.model_fields})
+
+
+def show_active_job(row: Row) -> ActiveJob:
+    """A row of jobs with its latest number."""
+    return ActiveJob(**_summary(row))
 
 
 def show_artifact(row: Row) -> Artifact:

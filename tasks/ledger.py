@@ -124,6 +124,23 @@ def check_storage(connection: Connection, tenant_id: UUID, size: int) -> None:
     _one(connection, "ledger_check_storage", {"tenant_id": tenant_id, "bytes": size})
 
 
+def mend_positions(connection: Connection) -> int:
+    """After a restore into another server: put old events below those to come. Returns how many were moved."""
+    return int(_one(connection, "ledger_mend_positions", {})["moved"])
+
+
+def make_ticket(connection: Connection, ticket: dict[str, Any]) -> float:
+    """Keep a stream ticket: digest, user_id, tenant_id, claims, session_ends (seconds since 1970), ttl_s. Returns the
+    seconds for which it is good."""
+    kept = ticket | {"claims": Jsonb(ticket["claims"])}
+    return float(_one(connection, "ledger_make_ticket", kept)["good_for_s"])
+
+
+def take_ticket(connection: Connection, digest: str) -> Row | None:
+    """Use up a stream ticket: user_id, tenant_id, claims and session_ends; None when it was used or has expired."""
+    return connection.execute(statement("ledger_take_ticket"), {"digest": digest}).fetchone()
+
+
 def publish(connection: Connection, pipelines: Iterable[Pipeline], deploy: str) -> list[str]:
     """Make these pipelines the current ones, and retire all others. Returns their names."""
     names = []

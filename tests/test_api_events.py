@@ -5,43 +5,24 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
-from api_play import Front, Person, Served, error_code, finish_job, make_token, new_job_id, submit_job
+from api_play import Front, Served, error_code, finish_job, make_token, new_job_id, submit_job
+from stream_play import following, frames
 from waiting import until
 
-from api import live, stream
+from api import feeds, live, stream
 from api.house import house_of
 from tasks.db import open_pool
 
 LISTENERS = "select pid from pg_stat_activity where datname = current_database() and application_name = %s"
 
 
-def frames(lines: Iterator[str]) -> Iterator[dict[str, str]]:
-    """Messages of a stream; comments come as {"": text}."""
-    message: dict[str, str] = {}
-    for line in lines:
-        if line:
-            name, _, value = line.partition(":")
-            message[name] = value.removeprefix(" ")
-        elif message:
-            yield message
-            message = {}
-
-
-@contextmanager
-def following(served: Served, person: Person, job: str, after: int | None = None) -> Iterator[Iterator[dict[str, str]]]:
-    headers = {} if after is None else {"Last-Event-ID": str(after)}
-    with served.client(person) as client, client.stream("GET", f"/jobs/{job}/stream", headers=headers) as response:
-        assert response.status_code == 200
-        assert response.headers["Content-Type"].startswith("text/event-stream")
-        assert response.headers["X-Accel-Buffering"] == "no"
-        yield frames(response.iter_lines())
+def job_stream(job: UUID | str) -> str:
+    return f"/jobs/{job}/stream"
 
 
 def numbers(messages: list[dict[str, str]]) -> list[int]:
@@ -90,7 +71,7 @@ def test_a_stream_gives_history_then_tail_and_ends_with_the_job(front: Front, se
     person = front.person()
     job = submit_job(front, person)["id"]
     front.play.begin()
-    with following(served, person, job) as messages:
+    with following(served, person, job_stream(job)) as messages:
         first = next(messages)
         assert first == {"retry": "2000"}
         seen = [next(messages) for _ in range(3)]
@@ -108,7 +89,7 @@ def test_an_event_arrives_long_before_the_next_look_at_the_database(front: Front
     job = UUID(submit_job(front, person)["id"])
     front.play.beat(took_from=["llm"])
     work = front.play.begin()
-    with following(served, person, str(job)) as messages:
+    with following(served, person, job_stream(job)) as messages:
         for _ in range(4):
             next(messages)
         started = time.monotonic()
@@ -137,7 +118,7 @@ def test_a_stream_that_breaks_off_again_and_again_misses_nothing_and_repeats_not
     seen: list[int] = []
     ended = False
     while not ended:
-        with following(served, person, job, seen[-1] if seen else None) as messages:
+        with following(served, person, job_stream(job), seen[-1] if seen else None) as messages:
             for read, message in enumerate(messages):
                 seen += numbers([message])
                 ended = message.get("event") == "end"
@@ -152,15 +133,14 @@ def test_a_stream_of_a_job_that_is_over_gives_its_history_and_ends(front: Front,
     job = submit_job(front, person)["id"]
     finish_job(front.play, job)
     last = front.play.job(UUID(job))["last_seq"]
-    with following(served, person, job) as messages:
+    with following(served, person, job_stream(job)) as messages:
         assert numbers(list(messages)) == list(range(1, last + 1))
-    with following(served, person, job, after=last) as messages:
+    with following(served, person, job_stream(job), after=last) as messages:
         assert [message.get("event") for message in messages] == [None, "end"]
 
 
 def test_a_long_history_is_sent_in_one_go(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "MOST", 7)
-    monkeypatch.setattr(stream.read_stretch, "__defaults__", (7,))
+    monkeypatch.setattr(feeds, "MOST", 7)
     person = front.person()
     job = submit_job(front, person, pipeline="fan", params={"width": 9})["id"]
     front.play.beat(took_from=["llm"])
@@ -202,7 +182,7 @@ def test_a_stream_ends_with_the_token_that_opened_it(front: Front, monkeypatch: 
 def test_who_is_put_out_of_the_tenant_hears_no_more(front: Front, served: Served) -> None:
     person = front.person()
     job = submit_job(front, person)["id"]
-    with following(served, person, job) as messages:
+    with following(served, person, job_stream(job)) as messages:
         next(messages)
         next(messages)
         front.play.all("delete from members where user_id = %s returning 1", person.user)
@@ -218,7 +198,7 @@ def test_a_killed_listener_comes_back_and_no_event_is_lost(front: Front, served:
     job = submit_job(front, person)["id"]
     play.beat(took_from=["llm"])
     work = play.begin()
-    with following(served, person, job) as messages:
+    with following(served, person, job_stream(job)) as messages:
         seen = [next(messages) for _ in range(4)]
         old = until(lambda: _listeners(front))
         for number in range(5):
@@ -238,7 +218,7 @@ def _listeners(front: Front) -> set[int]:
 def test_without_hearing_anything_streams_look_for_themselves(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = house_of(front.app).live
     until(lambda: hub.start() or hub.hears)
-    monkeypatch.setattr(hub, "_deliver", lambda _: None)
+    monkeypatch.setattr(hub, "_wake", lambda _: None)
     monkeypatch.setattr(live, "PATIENCE_S", 0.05)
     person = front.person()
     job = submit_job(front, person)["id"]

@@ -56,3 +56,9 @@ class Error(Answer):
 def example(**values: Any) -> ConfigDict:
     """The model's settings with an example for the documents."""
     return ConfigDict(json_schema_extra={"examples": [values]})
+
+
+def example_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The example a model has."""
+    extra: Any = model.model_config["json_schema_extra"]
+    return dict(extra["examples"][0])

@@ -272,16 +272,3 @@ class EventsQuery(Request):
 
     after: int = Field(0, ge=0, le=2_147_483_647, description="Events with a greater number.")
     limit: int = Field(100, ge=1, le=1000, description="Most events of this answer.")
-
-
-class StreamQuery(Request):
-    """Where to start. The header `Last-Event-ID` wins, because a reconnecting browser sends it."""
-
-    after: int = Field(0, ge=0, le=2_147_483_647, description="Events with a greater number.")
-
-
-class Ended(Answer):
-    """The last message of a stream."""
-
-    status: JobStatus
-    last_seq: int

@@ -19,7 +19,7 @@ from tasks.command.options import state_option
 from tasks.command.state import StateFolder
 from tasks.db import Row
 from tasks.errors import Refused, Unavailable
-from tasks.ledger import publish, release_settings
+from tasks.ledger import mend_positions, publish, release_settings
 from tasks.migrations import migrate as apply_migrations
 from tasks.pipeline import Pipeline, PipelineInvalid
 from tasks.settings import Settings
@@ -46,6 +46,7 @@ def release(settings: Settings) -> Released:
     applied = apply_migrations(settings.direct_url)
     with connect(settings) as connection:
         release_settings(connection, settings)
+        mend_positions(connection)
         return Released(applied, publish(connection, pipelines.values(), settings.deploy))
 
 

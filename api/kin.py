@@ -1,0 +1,34 @@
+"""Which documents and tenants jobs belong to, remembered: a notification names the job and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+import psycopg
+
+from tasks.db import statement
+
+Connection = psycopg.Connection[tuple[UUID, ...]]
+
+# Some 4 MB.
+_MOST = 10_000
+
+
+class Kin:
+    """Asks once about each job, and about all that are new in a burst together."""
+
+    def __init__(self) -> None:
+        self._known: dict[UUID, tuple[UUID, ...]] = {}
+
+    def find(self, jobs: Iterable[UUID], connection: Connection) -> set[UUID]:
+        """The tenants and documents of these jobs."""
+        jobs = set(jobs)
+        unknown = list(jobs - self._known.keys())
+        if len(self._known) + len(unknown) > _MOST:
+            self._known.clear()
+            unknown = list(jobs)
+        if unknown:
+            for job_id, *kin in connection.execute(statement("api_kin"), {"jobs": unknown}):
+                self._known[job_id] = tuple(one for one in kin if one is not None)
+        return {one for job_id in jobs for one in self._known.get(job_id, ())}
