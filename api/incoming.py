@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.codes import refuse
-from api.headers import KEY_PATTERN
+from api.headers import KEY_PATTERN, Header
 
 Model = TypeVar("Model", bound=BaseModel)
 
