@@ -183,8 +183,10 @@ def _responses(call: Call) -> dict[int, Json]:
 
 def _success(call: Call) -> Json:
     answer: Json = {"description": HTTPStatus(call.status).phrase}
-    if call.gives and call.media in (JSON, "text/event-stream"):
-        answer["content"] = {call.media: _content(call.gives) if call.media == JSON else {"schema": {"type": "string"}}}
+    if call.gives and call.media == "text/event-stream":
+        answer["content"] = {call.media: {"schema": _message(call.gives)}}
+    elif call.gives and call.media == JSON:
+        answer["content"] = {JSON: _content(call.gives)}
     elif call.media != JSON:
         answer["content"] = {call.media: {}}
     if call.gives_headers:
@@ -192,6 +194,13 @@ def _success(call: Call) -> Json:
             name: {"description": text, "schema": {"type": "string"}} for name, text in call.gives_headers.items()
         }
     return answer
+
+
+def _message(data: type[BaseModel]) -> Json:
+    """One message of a stream. OpenAPI 3.1 has no word for a sequence of them."""
+    content = {"type": "string", "contentMediaType": JSON, "contentSchema": _reference(data)}
+    fields = {"id": {"type": "string"}, "event": {"type": "string"}, "data": content}
+    return {"type": "object", "properties": fields, "required": ["data"]}
 
 
 def _failure(codes: list[str]) -> Json:

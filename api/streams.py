@@ -11,7 +11,15 @@ from api.feeds import DocumentFeed, JobFeed, TenantFeed
 from api.headers import LAST_EVENT_ID, LAST_POSITION
 from api.house import house
 from api.incoming import read_last_event_id
-from api.models.streams import DocumentStreamQuery, Ended, LiveEvent, StreamQuery, StreamTicket, TenantStreamQuery
+from api.models.streams import (
+    DocumentStreamQuery,
+    JobMessage,
+    LiveEvent,
+    StreamQuery,
+    StreamTicket,
+    TenantMessage,
+    TenantStreamQuery,
+)
 from api.people import Member
 from api.positions import read_position
 from api.stream import MEDIA_TYPE, Stream
@@ -26,7 +34,7 @@ streams = Room("streams", "What happens, as it happens, as server-sent events: h
     "Follow a job live",
     access=Access.READ,
     query=StreamQuery,
-    gives=Ended,
+    gives=JobMessage,
     media=MEDIA_TYPE,
     takes_headers={"Last-Event-ID": LAST_EVENT_ID},
     errors=("job_not_found",),
@@ -76,7 +84,7 @@ def follow_document(member: Member, document_id: UUID, query: DocumentStreamQuer
     "Follow all jobs live",
     access=Access.READ,
     query=TenantStreamQuery,
-    gives=LiveEvent,
+    gives=TenantMessage,
     media=MEDIA_TYPE,
     takes_headers={"Last-Event-ID": LAST_POSITION},
     errors=("position_unknown",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from api.headers import POSITION_PATTERN
 from api.models.base import Answer, Request, example, example_of
@@ -73,6 +73,14 @@ class ActiveJobs(Answer):
 
     jobs: list[ActiveJob]
     complete: bool = Field(description="False when there are more than these 200.")
+
+
+class JobMessage(RootModel[Event | Ended]):
+    """The data of a message in a job's stream: `Ended` with the type `end`, or an event."""
+
+
+class TenantMessage(RootModel[LiveEvent | ActiveJobs]):
+    """The data of a message in a tenant's stream: `ActiveJobs` with the type `jobs`, or an event."""
 
 
 class StreamTicket(Answer):
