@@ -48,8 +48,7 @@ def submit_job(member: Member, body: NewJob) -> Reply:
     """Answers at once; the work is done in the background. Ten clicks make one job: without an Idempotency-Key, an
     equal request finds the job that is live or completed already, unless `fresh` is set.
 
-    Takes two round trips to the database: who is it and which pipeline is current; submit and look at the job. A third
-    when it was there already.
+    Takes two round trips to the database: who is it and which pipeline is current; submit and look at the job.
     """
     desk = house()
     assert member.graph is not None

@@ -6,17 +6,16 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from api.codes import refuse
 from api.house import House
 from api.models.jobs import Job
 from api.people import Member
-from api.reading import read_one, send
+from api.reading import read_one
 from api.rows import is_terminal, show_job
 from tasks import ledger
-from tasks.db import Row, refusals
+from tasks.db import Row
 from tasks.errors import Refused
 
 # How far the queue before a job is counted: when somebody looks, and in passing, when it is submitted.
@@ -34,19 +33,12 @@ class Sight:
 
 
 def submit_and_look(desk: House, member: Member, submission: ledger.Submission) -> tuple[Job, bool]:
-    """Submit, and see the job as the member may, in one round trip; whether it is a new one. Raises Refused.
-
-    A job that an equal request made before is another one than was looked for, and takes a second look.
-    """
-    job_id = ledger.new_id()
-    with desk.pool.connection() as connection, refusals():
-        with connection.pipeline():
-            receive = ledger.send(connection, submission, job_id)
-            seen = send(connection, member.caller, "api_job", **_asked(member, job_id, _MOST_AHEAD_IN_PASSING))
-        submitted, row = receive(), seen.fetchone()
-    if submitted.created and row is not None:
-        return show_job(row["job"]), True
-    return find_job(desk, member, submitted.job_id), submitted.created
+    """Submit, and see the job as the member may, in one round trip; whether it is a new one. Raises Refused."""
+    with desk.pool.connection() as connection:
+        created, seen = ledger.submit_and_look(connection, submission, member.caller.claims, _MOST_AHEAD_IN_PASSING)
+    if seen is None:
+        raise job_not_found()
+    return show_job(seen), created
 
 
 def find_job(desk: House, member: Member, job_id: UUID) -> Job:
@@ -101,11 +93,8 @@ def _same_as(etag: str) -> Callable[[str], bool]:
 
 
 def _read(desk: House, member: Member, job_id: UUID) -> Row:
-    row = read_one(desk, member.caller, "api_job", **_asked(member, job_id, _MOST_AHEAD))
+    asked = {"job_id": job_id, "tenant_id": member.tenant_id, "most_ahead": _MOST_AHEAD}
+    row = read_one(desk, member.caller, "api_job", **asked)
     if row is None:
         raise job_not_found()
     return dict(row["job"])
-
-
-def _asked(member: Member, job_id: UUID, most_ahead: int) -> dict[str, Any]:
-    return {"job_id": job_id, "tenant_id": member.tenant_id, "most_ahead": most_ahead}

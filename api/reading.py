@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import psycopg
-
 from api.house import House
 from api.tokens import Caller
 from tasks.db import Row, statement
-from tasks.ledger import Connection
 
 
 def read(desk: House, caller: Caller, name: str, **arguments: Any) -> list[Row]:
@@ -21,14 +18,9 @@ def read(desk: House, caller: Caller, name: str, **arguments: Any) -> list[Row]:
     """
     with desk.pool.connection() as connection:
         with connection.pipeline():
-            cursor = send(connection, caller, name, **arguments)
+            connection.execute(statement("act_as_user"), {"claims": json.dumps(caller.claims)})
+            cursor = connection.execute(statement(name), arguments)
         return cursor.fetchall()
-
-
-def send(connection: Connection, caller: Caller, name: str, **arguments: Any) -> psycopg.Cursor[Row]:
-    """Send a statement as the caller down a pipeline, after what was sent before and in one transaction with it."""
-    connection.execute(statement("act_as_user"), {"claims": json.dumps(caller.claims)})
-    return connection.execute(statement(name), arguments)
 
 
 def read_one(desk: House, caller: Caller, name: str, **arguments: Any) -> Row | None:

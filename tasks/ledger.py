@@ -6,7 +6,8 @@ What workers do with attempts is in `engine.attempts`. Refusals of the ledger ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, cast
@@ -57,24 +58,19 @@ def new_id() -> UUID:
 
 def submit(connection: Connection, submission: Submission) -> Submitted:
     """Make a job, or find the one an equal request made. Raises Refused with the reason."""
-    with refusals():
-        return send(connection, submission, new_id())()
+    answer = _one(connection, "ledger_submit", _order(submission))["submitted"]
+    return Submitted(UUID(answer["job"]), answer["created"])
 
 
-def send(connection: Connection, submission: Submission, job_id: UUID) -> Callable[[], Submitted]:
-    """Send a submission down a pipeline; what is returned waits for the answer. `job_id`: of the job, if it is new.
-
-    What the ledger refuses is raised by whatever waits, as it comes from the database: see `refusals`.
+def submit_and_look(
+    connection: Connection, submission: Submission, claims: dict[str, Any], most_ahead: int
+) -> tuple[bool, Row | None]:
+    """The same in one call with a look at the job as the user of these claims: whether it is a new one, and what the
+    user may see of it, as `access.look_at_job` tells it.
     """
-    arguments = vars(submission) | {"job_id": job_id, "params": Jsonb(submission.params or {})}
-    cursor = connection.execute(statement("ledger_submit"), arguments)
-
-    def receive() -> Submitted:
-        row = cursor.fetchone()
-        assert row is not None
-        return Submitted(UUID(row["submitted"]["job"]), row["submitted"]["created"])
-
-    return receive
+    asked = _order(submission) | {"claims": json.dumps(claims), "most_ahead": most_ahead}
+    answer = _one(connection, "ledger_submit_and_look", asked)["submitted"]
+    return answer["created"], answer["look"]
 
 
 def add_document(connection: Connection, document: dict[str, Any]) -> Row:
@@ -210,6 +206,10 @@ def reconcile_arguments(settings: Settings, job_id: UUID | None = None) -> dict[
 def current_pipelines(connection: Connection) -> list[Row]:
     """The published pipelines: name, graph digest, version, title, accepts, params_schema (JSON Schema)."""
     return connection.execute(statement("pipelines_current")).fetchall()
+
+
+def _order(submission: Submission) -> dict[str, Any]:
+    return vars(submission) | {"job_id": new_id(), "params": Jsonb(submission.params or {})}
 
 
 def _one(connection: Connection, name: str, arguments: dict[str, Any]) -> Row:

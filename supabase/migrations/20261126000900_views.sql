@@ -104,3 +104,20 @@ begin
 end $$;
 revoke all on function access.look_at_job(uuid, uuid, integer) from public, anon;
 grant execute on function access.look_at_job(uuid, uuid, integer) to authenticated;
+
+-- Submit, then look as the user of these claims, who the rest of the transaction belongs to.
+create function ledger.submit_and_look(
+  job_id uuid, for_tenant uuid, by_user uuid, of_pipeline text, of_graph text, for_document uuid, with_params jsonb,
+  idempotency text, run_fresh boolean, deadline_s double precision, claims text, most_ahead integer
+) returns jsonb language plpgsql as $$
+declare
+  submitted jsonb := ledger.submit(job_id, for_tenant, by_user, of_pipeline, of_graph, for_document, with_params,
+                                   idempotency, run_fresh, deadline_s);
+begin
+  perform set_config('role', 'authenticated', true), set_config('request.jwt.claims', claims, true);
+  return submitted || jsonb_build_object(
+    'look', (select access.look_at_job((submitted ->> 'job')::uuid, for_tenant, most_ahead)));
+end $$;
+revoke all on function ledger.submit_and_look(
+  uuid, uuid, uuid, text, text, uuid, jsonb, text, boolean, double precision, text, integer)
+from public, anon, authenticated;
