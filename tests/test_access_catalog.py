@@ -56,6 +56,11 @@ where r.rolname in ('anon', 'authenticated') and has_function_privilege(r.oid, f
   and (f.pronamespace::regnamespace::text in ('ledger', 'ops', 'procrastinate')
        or f.pronamespace = 'access'::regnamespace and r.rolname = 'anon')
 union all
+select format('%s may execute %s, which may write', r.rolname, f.oid::regprocedure) from pg_proc f, pg_roles r
+where f.pronamespace::regnamespace::text in ('public', 'access') and f.provolatile = 'v'
+  and r.rolname in ('anon', 'authenticated') and has_function_privilege(r.oid, f.oid, 'execute')
+  and not exists (select from pg_depend d where d.objid = f.oid and d.deptype = 'e')
+union all
 select format('%s runs as its owner without a search_path of its own', f.oid::regprocedure) from pg_proc f
 where f.prosecdef and f.pronamespace::regnamespace::text in ('public', 'access', 'ledger', 'ops', 'procrastinate')
   and not coalesce(f.proconfig::text, '') ~ 'search_path='
@@ -84,6 +89,10 @@ def test_the_catalog_holds_no_open_door(play: Play) -> None:
         (
             "create function access.f() returns int language sql security definer as 'select 1'",
             "access.f() runs as its owner without a search_path of its own",
+        ),
+        (
+            "create function access.f() returns int language sql as 'select 1'",
+            "authenticated may execute access.f(), which may write",
         ),
         (
             'create policy "all" on jobs for all to authenticated using (true)',
