@@ -40,8 +40,9 @@ def rows_of(play: Play, relation: str) -> list[dict[str, Any]]:
 
 
 def fill(play: Play, tenant: UUID) -> None:
-    """A row of every kind for a tenant: a reviewed job, a map, artifacts, a failure, a document, a key, limits."""
+    """A row of every kind for a tenant: jobs reviewed, mapped and failed, artifacts, a document, an upload, a key."""
     play.add_key(tenant)
+    play.add_upload(tenant)
     ledger.limit_tenant(play.connection, tenant, {"active_jobs": 1000})
     document = play.add_document(str(tenant), tenant=tenant)
     play.submit("reading", tenant_id=tenant, document_id=document, params={})

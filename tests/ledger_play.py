@@ -116,6 +116,12 @@ class Play:
         added: UUID = ledger.add_document(self.connection, document)["id"]
         return added
 
+    def add_upload(self, tenant: UUID | None = None) -> UUID:
+        """A direct upload of five bytes that has been announced."""
+        upload = {"id": ledger.new_id(), "tenant_id": tenant or self.tenant, "user_id": None, "filename": "a.txt"}
+        ledger.open_upload(self.connection, upload | {"title": "a", "bytes": 5, "sha256": None, "ttl_s": 60})
+        return UUID(str(upload["id"]))
+
     def add_key(self, tenant: UUID | None = None, role: str = "viewer") -> UUID:
         """An API key, whose secret nobody knows."""
         secret = {"prefix": "llk_00000000", "digest": digest(str(uuid4()))}

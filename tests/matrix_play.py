@@ -18,7 +18,6 @@ from psycopg import sql
 from werkzeug.test import TestResponse
 
 from api.house import house_of
-from tasks import ledger
 from tasks.storage import LocalStorage
 
 # Who a route is open to, and which of a tenant's members and keys those are.
@@ -92,9 +91,7 @@ class Stage:
 
     def upload(self) -> UUID:
         """A direct upload whose bytes are there."""
-        upload = ledger.new_id()
-        announced = {"id": upload, "tenant_id": self.play.tenant, "user_id": None, "filename": "a.txt", "title": "a"}
-        ledger.open_upload(self.play.connection, announced | {"bytes": 5, "sha256": None, "ttl_s": 60})
+        upload = self.play.add_upload()
         storage = house_of(self.front.app).storage
         assert isinstance(storage, LocalStorage)
         with storage.receive(self.play.tenant, upload) as target:

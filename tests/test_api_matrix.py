@@ -75,6 +75,17 @@ def test_every_route_has_a_row_and_every_row_a_route(front: Front) -> None:
     assert sorted(set(ROWS) - routes) == [], "these rows have no route any more: delete them"
 
 
+def test_every_address_wants_a_token_unless_its_row_is_open_to_everybody(front: Front) -> None:
+    """Also addresses that no declaration made, and methods that a route does not take."""
+    public = {route.split()[1] for route, row in ROWS.items() if row.open_to == EVERYBODY}
+    for rule in front.app.url_map.iter_rules():
+        shown = re.sub(r"<(?:uuid:)?(\w+)>", r"{\1}", rule.rule).removeprefix(PREFIX)
+        path = re.sub(r"<uuid:\w+>", str(new_job_id()), rule.rule).replace("<token>", "t")
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            answer = front.app.test_client().open(path, method=method)
+            assert (answer.status_code == 401) == (shown not in public), (method, rule.rule, answer.status_code)
+
+
 @pytest.mark.parametrize("route", ROWS)
 def test_everybody_is_answered_as_the_matrix_says(front: Front, route: str) -> None:
     row, (method, path), stage = ROWS[route], route.split(), Stage(front)
