@@ -54,6 +54,9 @@ CODES: dict[str, Code] = {
     "storage_limit_reached": Code(429, "The tenant's documents and artifacts would be larger than they may be."),
     # Documents
     "document_not_found": Code(404, "There is no such document in this tenant."),
+    "document_in_use": Code(
+        409, "A job on it is not over; `details.job_id`, `details.jobs`. Wait, or send `force=true`."
+    ),
     "empty_file": Code(422, "The file has no bytes, or only zeros."),
     "unsupported_type": Code(415, "This kind of file is not read here."),
     "type_mismatch": Code(422, "The file's content does not fit the ending of its name."),
@@ -73,7 +76,7 @@ CODES: dict[str, Code] = {
     "document_not_accepted": Code(422, "The pipeline does not take this kind of document."),
     "idempotency_key_reused": Code(422, "The key made another job before, from another request; `details.job_id`."),
     "pipeline_changed": Code(409, "A release changed the pipeline while the request was on its way. Send it again."),
-    "try_again": Code(409, "An equal job ended at that very moment. Send the request again."),
+    "try_again": Code(409, "Something else happened at that very moment. Send the request again."),
     "job_not_found": Code(404, "There is no such job in this tenant."),
     "job_is_over": Code(409, "The job has ended already; `details.status` says how."),
     "job_did_not_fail": Code(409, "Only a failed job can be retried; `details.status`."),

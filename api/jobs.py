@@ -18,11 +18,10 @@ from api.paths import job_path
 from api.people import Member
 from api.reading import read
 from api.rows import show_summary
+from api.tags import TAGGED, UNCHANGED, answer_tagged
 from tasks import ledger
 
 jobs = Room("jobs", "One run of one pipeline each. They go on whoever watches; nothing depends on the client staying.")
-
-_ETAG = {"ETag": "Changes whenever anything in the answer changes."}
 
 
 @jobs.call(
@@ -97,8 +96,8 @@ def list_jobs(member: Member, query: JobsPage) -> Jobs:
     query=JobQuery,
     gives=Job,
     takes_headers={"If-None-Match": IF_NONE_MATCH},
-    gives_headers=_ETAG,
-    also={304: "Nothing has changed since the ETag in If-None-Match."},
+    gives_headers=TAGGED,
+    also=UNCHANGED,
     errors=("job_not_found",),
 )
 def look_at_job(member: Member, job_id: UUID, query: JobQuery) -> Response:
@@ -116,11 +115,7 @@ def look_at_job(member: Member, job_id: UUID, query: JobQuery) -> Response:
         sight = await_change(desk, member, job_id, is_known, wait_s)
     else:
         sight = see_job(desk, member, job_id)
-    same = bool(known) and known.contains_weak(sight.etag)
-    response = Response(status=304) if same else Response(sight.json, mimetype="application/json")
-    response.set_etag(sight.etag)
-    response.headers["Cache-Control"] = "private, no-cache"
-    return response
+    return answer_tagged(sight.json, sight.etag)
 
 
 @jobs.call(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from api.models.jobs import Job
 from api.people import Member
 from api.reading import read_one
 from api.rows import is_terminal, show_job
+from api.tags import tag_of
 from tasks import ledger
 from tasks.db import Row
 from tasks.errors import Refused
@@ -59,7 +59,7 @@ def see_job(desk: House, member: Member, job_id: UUID) -> Sight:
     """The job with its tag: a digest of all that is said about it. Raises Refused `job_not_found`."""
     job = find_job(desk, member, job_id)
     text = job.model_dump_json()
-    return Sight(job, text, hashlib.sha256(text.encode()).hexdigest()[:32])
+    return Sight(job, text, tag_of(text))
 
 
 def await_change(

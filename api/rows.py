@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from api.models.artifacts import Artifact, ArtifactLinks
-from api.models.documents import Document, DocumentLinks
+from api.models.documents import Document, DocumentLinks, DocumentSummary, LastJob, LastJobLinks
 from api.models.jobs import TERMINAL, Event, Job, JobError, JobLinks, JobSummary, Progress, Step, StepStatus, WaitingFor
 from api.models.reviews import Review, ReviewDetail, ReviewLinks
 from api.models.streams import ActiveJob, LiveEvent
@@ -19,9 +19,15 @@ _MOST_TELLING: tuple[StepStatus, ...] = ("running", "failed", "retrying", "gated
 
 
 def show_document(row: Row) -> Document:
-    """A row of documents."""
-    path = document_path(row["id"])
-    return Document(**row, links=DocumentLinks(self=path, jobs=f"{PREFIX}/jobs?document_id={row['id']}"))
+    """A row of `api_document`."""
+    last = row["last_job"]
+    job = LastJob(**last, terminal=is_terminal(last["status"]), links=_last_job_links(last)) if last else None
+    return Document(**row | {"last_job": job}, links=_document_links(row))
+
+
+def show_document_summary(row: Row) -> DocumentSummary:
+    """A row of `api_documents`."""
+    return DocumentSummary(**row, links=_document_links(row))
 
 
 def show_summary(row: Row) -> JobSummary:
@@ -135,3 +141,11 @@ def _poll_after_ms(status: str, waiting: WaitingFor | None) -> int | None:
     if waiting is not None and (waiting.reason == "no_worker" or (waiting.ahead or 0) > _LONG_QUEUE):
         return _POLL_SLOWLY_MS
     return _POLL_MS.get(status)
+
+
+def _document_links(row: Row) -> DocumentLinks:
+    return DocumentLinks(self=document_path(row["id"]), jobs=f"{PREFIX}/jobs?document_id={row['id']}")
+
+
+def _last_job_links(job: dict[str, Any]) -> LastJobLinks:
+    return LastJobLinks(self=job_path(job["id"]))

@@ -12,7 +12,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from api.aside import aside
 from api.codes import LIMITED, refuse
 from api.contract import Access, Reply, Room
-from api.documents import UNREADABLE, check_params, look_at_document
+from api.documents import UNREADABLE, check_params, find_document
 from api.house import House, house
 from api.jobs_state import find_job
 from api.models.documents import UploadedDocument
@@ -163,7 +163,8 @@ def _take_in(desk: House, member: Member, upload: Row, sha256: str | None, param
             ledger.close_upload(connection, upload["id"], job_id)
             return locked | {"status": "confirmed", "job_id": job_id}
 
-        closed = keep_and_record(desk, lambda: desk.storage.adopt(member.tenant_id, arrival.drawn), record)
+        address = (member.tenant_id, arrival.drawn.sha256)
+        closed = keep_and_record(desk, address, lambda: desk.storage.adopt(member.tenant_id, arrival.drawn), record)
     desk.storage.discard(member.tenant_id, key)
     return closed
 
@@ -177,7 +178,7 @@ def _when_gone(desk: House, member: Member, upload_id: UUID) -> Row:
 
 
 def _answer(desk: House, member: Member, upload: Row, status: int = 201) -> Reply:
-    document = look_at_document(member, upload["id"])
+    document = find_document(member, upload["id"])
     job = find_job(desk, member, upload["job_id"]) if upload["job_id"] else None
     answer = UploadedDocument(**document.model_dump(), job=job)
     return Reply(answer, status, headers={"Location": document_path(document.id)})

@@ -16,14 +16,19 @@ from tasks.storage import LocalStorage
 Recorded = TypeVar("Recorded")
 
 
-def keep_and_record(desk: House, keep: Callable[[], None], record: Callable[[ledger.Connection], Recorded]) -> Recorded:
-    """Bytes and rows, or neither: `keep` stores the bytes, `record` writes the rows. Nobody can see the rows before
-    their bytes are whole.
+def keep_and_record(
+    desk: House, address: tuple[UUID, str], keep: Callable[[], None], record: Callable[[ledger.Connection], Recorded]
+) -> Recorded:
+    """Bytes and rows, or neither: `keep` stores the bytes under `address` (tenant, sha256), `record` writes the rows.
+    Nobody can see the rows before their bytes are whole.
 
-    On a disk of our own: rows first, bytes second, commit last, so that whatever fails on the way leaves nothing. A
-    store behind a network may take minutes, too long to hold a transaction open: there the bytes go first, and when the
-    rows are then refused, whole bytes stay behind that no row names, until the same file is uploaded again.
+    The bytes are announced first: should no row name them after all, a chore deletes them. On a disk of our own: rows
+    first, bytes second, commit last, so that what fails on the way leaves nothing even until then. A store behind a
+    network may take minutes, too long to hold a transaction open: there the bytes go first.
     """
+    tenant_id, sha256 = address
+    with desk.pool.connection() as connection:
+        ledger.announce_bytes(connection, tenant_id, [sha256], desk.settings.collect_after_s)
     on_disk = isinstance(desk.storage, LocalStorage)
     if not on_disk:
         keep()

@@ -74,8 +74,27 @@ def submit_and_look(
 
 
 def add_document(connection: Connection, document: dict[str, Any]) -> Row:
-    """Record an uploaded document: id, tenant_id, user_id, title, filename, kind, media_type, bytes, sha256."""
-    return _one(connection, "ledger_add_document", document)
+    """Record an uploaded document: id, tenant_id, user_id, title, filename, kind, media_type, bytes, sha256.
+
+    The row says in `duplicate_of` which document had the same bytes first, if one had. Bytes are announced before.
+    """
+    return _one(connection, "documents_add", document)
+
+
+def announce_bytes(connection: Connection, tenant_id: UUID, digests: list[str], for_s: float) -> None:
+    """Say that bytes are about to be stored. A row must name them within `for_s` seconds, or they are deleted again."""
+    _one(connection, "bytes_announce", {"tenant_id": tenant_id, "digests": digests, "for_s": for_s})
+
+
+def delete_document(
+    connection: Connection, document_id: UUID, tenant_id: UUID, user_id: UUID | None, force: bool = False
+) -> int:
+    """Remove a document, its jobs and all they made; returns how many jobs.
+
+    Raises Refused when there is none, or when a job of it is not over; with `force` that is cancelled first.
+    """
+    arguments = {"document_id": document_id, "tenant_id": tenant_id, "user_id": user_id, "force": force}
+    return int(_one(connection, "documents_delete", arguments)["jobs"])
 
 
 def open_upload(connection: Connection, upload: dict[str, Any]) -> datetime:

@@ -89,6 +89,11 @@ class Settings(BaseSettings):
     result_retention_days: int = Field(
         90, ge=1, description="Results of steps that no job refers to are used again for so long."
     )
+    collect_after_s: float = Field(
+        3600,
+        gt=0,
+        description="Stored bytes that no row names are deleted after so long. Longer than any upload takes.",
+    )
     max_losses: int = Field(3, ge=1, le=100, description="A step run that lost this many workers fails.")
     queue_timeout_s: int = Field(
         300, ge=1, description="A job fails after waiting this long with no worker picking up."

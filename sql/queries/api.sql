@@ -13,19 +13,6 @@ where m.user_id = %(user_id)s
 order by t.name, m.tenant_id
 limit 500
 
--- name: api_documents
--- A page of a tenant's documents, newest first.
-select d.id, d.title, d.filename, d.kind, d.media_type, d.bytes, d.sha256, d.status, d.uploaded_by, d.created_at
-from public.documents d
-where d.tenant_id = %(tenant_id)s and (%(before)s::uuid is null or d.id < %(before)s::uuid)
-order by d.id desc limit %(most)s
-
--- name: api_document
--- One document.
-select d.id, d.title, d.filename, d.kind, d.media_type, d.bytes, d.sha256, d.status, d.uploaded_by, d.created_at
-from public.documents d
-where d.id = %(document_id)s and d.tenant_id = %(tenant_id)s
-
 -- name: api_jobs
 -- A page of a tenant's jobs, newest first.
 select j.id, j.pipeline, j.document_id, j.created_by, j.status, j.stage, j.percent, j.progress_current,

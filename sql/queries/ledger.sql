@@ -10,11 +10,6 @@ select ledger.submit_and_look(
   %(job_id)s, %(tenant_id)s, %(user_id)s, %(pipeline)s, %(graph)s, %(document_id)s, %(params)s,
   %(idempotency_key)s, %(fresh)s, %(deadline_s)s, %(claims)s, %(most_ahead)s) as submitted
 
--- name: ledger_add_document
--- Record an uploaded document.
-select * from ledger.add_document(
-  %(id)s, %(tenant_id)s, %(user_id)s, %(title)s, %(filename)s, %(kind)s, %(media_type)s, %(bytes)s, %(sha256)s)
-
 -- name: ledger_cancel
 -- Stop a job; gives its status before.
 select ledger.cancel(%(job_id)s, %(tenant_id)s, %(user_id)s, %(reason)s) as before

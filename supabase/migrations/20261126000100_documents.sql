@@ -167,22 +167,14 @@ language plpgsql stable security definer set search_path = '' set plan_cache_mod
 declare
   since uuid := ledger.first_id(created_from - interval '10 minutes');
   till uuid := ledger.first_id(created_until + interval '10 minutes');
-  words tsquery := websearch_to_tsquery('pg_catalog.simple', asked);
+  sought tsquery := websearch_to_tsquery('pg_catalog.simple', asked);
   scope tsquery := ledger.lexeme(ledger.tenant_lexeme(of_tenant));
-  labels tsquery;
-  plain boolean;
+  plain boolean := asked is not null and (numnode(sought) = 0 or sought::text !~ '[!|<]');
 begin
   if of_tenant not in (select access.tenants()) then
     return;
   end if;
-  if keyword is not null then
-    labels := ledger.lexeme(ledger.keyword_lexeme(keyword));
-  end if;
-  if category_name is not null then
-    labels := coalesce(labels && ledger.lexeme(ledger.category_lexeme(category_name, category_value)),
-                       ledger.lexeme(ledger.category_lexeme(category_name, category_value)));
-  end if;
-  if asked is null and labels is null then
+  if asked is null and keyword is null and category_name is null then
     return query
       select d.id, 0 from public.documents d
       where d.tenant_id = of_tenant and (last_id is null or d.id < last_id)
@@ -193,19 +185,19 @@ begin
       order by d.id desc limit most;
     return;
   end if;
-  plain := asked is not null and (numnode(words) = 0 or words::text !~ '[!|<]');
-  words := case when numnode(words) > 0 then words end;
+  scope := scope && coalesce(ledger.lexeme(ledger.keyword_lexeme(keyword)), scope)
+        && coalesce(ledger.lexeme(ledger.category_lexeme(category_name, category_value)), scope);
+  sought := case when numnode(sought) > 0 then sought end;
   return query
     with found as materialized (
       select w.document_id as id from public.document_words w
-      where (asked is null or words is not null) and w.words @@ (coalesce(words && scope, scope) && coalesce(labels, scope))
+      where (asked is null or sought is not null) and w.words @@ (scope && coalesce(sought, scope))
       union
       select a from ledger.alike(of_tenant, asked) a
-      where plain and (labels is null or exists (
-        select from public.document_words w where w.document_id = a and w.words @@ labels))
+      where plain and exists (select from public.document_words w where w.document_id = a and w.words @@ scope)
     ), ranked as materialized (
       select d.id, case when by_relevance then (1000000 * (
-          coalesce(ts_rank(w.labels, words), 0)
+          coalesce(ts_rank(w.labels, sought), 0)
           + case when plain then ledger.likeness(asked, d.title, d.filename) else 0 end))::integer else 0 end as relevance
       from found f join public.documents d on d.id = f.id join public.document_words w on w.document_id = f.id
       where d.tenant_id = of_tenant
