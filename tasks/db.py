@@ -107,6 +107,11 @@ def refusals() -> Iterator[None]:
     """Turn what the ledger's functions refuse (SQLSTATE LLnnn, nnn an HTTP status) into Refused."""
     try:
         yield
+    except psycopg.errors.ForeignKeyViolation as error:
+        # Deleted between a function's look and its insert.
+        if error.diag.constraint_name == "jobs_document_id_fkey":
+            raise Refused("document_not_found", "There is no such document.", status=404) from None
+        raise
     except psycopg.Error as error:
         if error.sqlstate and re.fullmatch(r"LL\d{3}", error.sqlstate):
             raise _refused(error.diag, int(error.sqlstate[2:])) from None

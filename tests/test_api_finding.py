@@ -42,8 +42,15 @@ def found(person: Person, **query: Any) -> list[str]:
 @pytest.fixture
 def library(front: Front) -> Person:
     """Somebody with a few documents; a stranger has the same words."""
-    add(front, "The Lamplighter's Ledger", filename="lamp_story-v2.docx", kind="docx", keywords=["Lamp", "Ferry"],
-        categories={"form": "Fiction", "length": "novelette"}, text="Maren rowed across the grey harbour at dawn.")  # fmt: skip
+    add(
+        front,
+        "The Lamplighter's Ledger",
+        filename="lamp_story-v2.docx",
+        kind="docx",
+        keywords=["Lamp", "Ferry"],
+        categories={"form": "Fiction", "length": "novelette"},
+        text="Maren rowed over the grey harbour at dawn.",
+    )
     add(front, "Tide tables", summary="A list of tides for the grey harbour.", categories={"form": "non-fiction"})
     add(front, "Ärger im Übermaß", text="Der Leuchtturm steht noch. It's O'Brien's \\ and 'quoted' words.")
     add(front, "Maren's notes", keywords=["c:form=fiction", "it's"])
@@ -121,8 +128,8 @@ def test_documents_are_narrowed_down_by_who_and_when(front: Front) -> None:
     "query",
     [
         {"q": ""}, {"q": "x" * 201}, {"q": "a\0b"}, {"keyword": "\0"}, {"category": "form"}, {"category": "=x"},
-        {"kind": "P D F"}, {"status": "asleep"}, {"created_after": "yesterday"}, {"created_after": "2026-01-01T00:00:00"},
-        {"order": "size"}, {"uploaded_by": "7"}, {"title": "x"},
+        {"kind": "P D F"}, {"status": "asleep"}, {"created_after": "yesterday"},
+        {"created_after": "2026-01-01T00:00:00"}, {"order": "size"}, {"uploaded_by": "7"}, {"title": "x"},
     ],
     ids=str,
 )  # fmt: skip
