@@ -34,6 +34,7 @@ ROWS = {
     "POST /documents": Row(EDITORS, 201, send=file),
     "GET /documents": Row(MEMBERS, 200),
     "GET /documents/{document_id}": Row(MEMBERS, 200),
+    "DELETE /documents/{document_id}": Row(EDITORS, 200),
     "POST /documents/{document_id}/cancel": Row(EDITORS, 200),
     "POST /documents/uploads": Row(EDITORS, 201, send=body(filename="a.txt", bytes=5)),
     "POST /documents/{document_id}/uploaded": Row(EDITORS, 201, send=body(), parts={"document_id": Stage.upload}),
