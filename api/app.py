@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from threading import BoundedSemaphore
 
 from flask import Flask, Response, g, request
 
@@ -14,6 +15,7 @@ from api.cors import answer_preflight, open_to_origin
 from api.docs import docs
 from api.documents import documents
 from api.events import events
+from api.export import export
 from api.files import files
 from api.health import health
 from api.house import House, house
@@ -34,7 +36,7 @@ from tasks.db import open_pool
 from tasks.settings import Settings, load
 from tasks.storage import open_storage
 
-ROOMS = (documents, uploads, jobs, review, events, streams, artifacts, files, account, keys, health, docs)
+ROOMS = (documents, uploads, jobs, review, export, events, streams, artifacts, files, account, keys, health, docs)
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -75,6 +77,7 @@ def _furnish(settings: Settings) -> House:
         tokens=tokens,
         live=Hub(settings.direct_url, pool),
         staging=settings.storage_path.resolve() / "staging",
+        exports=BoundedSemaphore(settings.export_connections),
     )
     house.open()
     return house

@@ -88,7 +88,13 @@ CODES: dict[str, Code] = {
     "review_not_found": Code(404, "There is no such review in this tenant."),
     "already_decided": Code(409, "Somebody was faster, or it expired; `details.status`, `decided_by`, `decided_at`."),
     "unknown_step": Code(422, "The job's pipeline has no such step to run again from; see `reprocess_from`."),
+    "assignee_cannot_decide": Code(422, "The user is no owner, editor or reviewer of this tenant."),
+    "document_changed": Code(409, "The document is not what `seen` says; `details.fields` has what differs, as it is."),
+    "nothing_to_edit": Code(422, "The review is about no document, so `edits` and `seen` have nothing to refer to."),
+    "edits_too_large": Code(422, "Old and new values and the comment together exceed 16 KiB; `details.bytes`."),
     "step_not_reached": Code(409, "The job has not come to that step yet, so it cannot run again from there."),
+    # Export
+    "exports_busy": Code(503, "EXPORT_CONNECTIONS exports are being sent already. Try again after `Retry-After`."),
     # Keys
     "key_not_found": Code(404, "There is no such API key in this tenant."),
     "too_many_keys": Code(409, "The tenant has as many API keys as it may; `details.limit`. Revoke one first."),

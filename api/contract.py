@@ -56,7 +56,8 @@ class Reply:
 
 @dataclass(frozen=True)
 class Call:
-    """One declared call. `also`: other answers without an error, by status. `media`: of the answer.
+    """One declared call. `also`: other answers without an error, by status. `media`: of the answer; `other_media`: what
+    it may come as instead, if the request says so.
 
     `takes`: media types of a body that the view reads by itself, each with its model, or None for plain bytes.
     `ticket`: a stream ticket opens it as well as a token does.
@@ -75,6 +76,7 @@ class Call:
     form: type[BaseModel] | None
     takes: dict[str, type[BaseModel] | None]
     media: str
+    other_media: tuple[str, ...]
     takes_headers: dict[str, Header]
     gives_headers: dict[str, str]
     also: dict[int, str]
@@ -121,6 +123,7 @@ class Room(Blueprint):
         form: type[BaseModel] | None = None,
         takes: dict[str, type[BaseModel] | None] | None = None,
         media: str = JSON,
+        other_media: tuple[str, ...] = (),
         takes_headers: dict[str, Header] | None = None,
         gives_headers: dict[str, str] | None = None,
         also: dict[int, str] | None = None,
@@ -144,6 +147,7 @@ class Room(Blueprint):
                 form=form,
                 takes=takes or {},
                 media=media,
+                other_media=other_media,
                 takes_headers=takes_headers or {},
                 gives_headers=gives_headers or {},
                 also=also or {},

@@ -28,6 +28,8 @@ timeout = 60
 graceful_timeout = 25
 # Also how long the rest of a refused upload is listened to, so that its sender gets to read the refusal.
 keepalive = 5
+# Filters make long addresses. As long as nginx lets them be, and as gunicorn can be told.
+limit_request_line = 8190
 # Requests are logged by the app, with what gunicorn cannot know.
 accesslog = None
 errorlog = "-"

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import cast
 
 from flask import Flask, current_app
@@ -24,7 +25,10 @@ _ABANDONED_S = 3600
 
 @dataclass
 class House:
-    """Settings, connections, storage, the one who checks tokens, and the hub that says when a job has moved."""
+    """Settings, connections, storage, the one who checks tokens, and the hub that says when a job has moved.
+
+    `exports`: the turns of those who read more than a page, on connections that are not of the pool.
+    """
 
     settings: Settings
     pool: Pool
@@ -32,6 +36,7 @@ class House:
     tokens: Verifier
     live: Hub
     staging: Path
+    exports: BoundedSemaphore
     graphs: Graphs = field(default_factory=Graphs)
     rates: Rates = field(default_factory=Rates)
     schema_current: bool = False

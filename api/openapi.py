@@ -189,6 +189,8 @@ def _success(call: Call) -> Json:
         answer["content"] = {JSON: _content(call.gives)}
     elif call.media != JSON:
         answer["content"] = {call.media: {}}
+    for media in call.other_media:
+        answer["content"][media] = {"schema": {"type": "string"}}
     if call.gives_headers:
         answer["headers"] = {
             name: {"description": text, "schema": {"type": "string"}} for name, text in call.gives_headers.items()

@@ -18,7 +18,7 @@ def job_path(job_id: UUID, part: str = "") -> str:
 
 
 def review_path(review_id: UUID, verb: str = "") -> str:
-    """Of a review, or of a decision about it."""
+    """Of a review, or of what is done about it."""
     return f"{PREFIX}/review/{review_id}" + (f"/{verb}" if verb else "")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from flask import g
@@ -10,7 +10,7 @@ from flask import g
 from api.codes import refuse
 from api.contract import Access, Room
 from api.house import house
-from api.models.reviews import Reprocessing, ReviewDetail, Reviews, ReviewsPage, Verdict
+from api.models.reviews import Approval, Assignment, Reprocessing, ReviewDetail, Reviews, ReviewsPage, Verdict
 from api.paging import cut, read_cursor
 from api.people import Member
 from api.reading import read, read_one
@@ -33,6 +33,7 @@ _MOST_ARTIFACTS = 20
 )
 def list_reviews(member: Member, query: ReviewsPage) -> Reviews:
     """The inbox: open reviews, those that wait longest first. With `status`, those that were decided, newest first."""
+    wanted = query.assigned_to
     rows = read(
         house(),
         member.caller,
@@ -41,6 +42,8 @@ def list_reviews(member: Member, query: ReviewsPage) -> Reviews:
         status=query.status,
         pipeline=query.pipeline,
         document_id=query.document_id,
+        assigned_to=member.user_id if wanted == "me" else wanted if isinstance(wanted, UUID) else None,
+        unassigned=wanted == "none",
         last=read_cursor(query.cursor),
         most=query.limit + 1,
         most_artifacts=_MOST_ARTIFACTS,
@@ -58,7 +61,7 @@ def list_reviews(member: Member, query: ReviewsPage) -> Reviews:
     errors=("review_not_found",),
 )
 def look_at_review(member: Member, review_id: UUID) -> ReviewDetail:
-    """One review, with the steps that its job could run again from."""
+    """One review, with the document's fields as they stand, what was corrected, and the steps to run again from."""
     asked = {"review_id": review_id, "tenant_id": member.tenant_id, "most_artifacts": _MOST_ARTIFACTS}
     row = read_one(house(), member.caller, "api_review", **asked)
     if row is None:
@@ -69,18 +72,39 @@ def look_at_review(member: Member, review_id: UUID) -> ReviewDetail:
 
 @review.call(
     "POST",
+    "/review/<uuid:review_id>/assign",
+    "Assign",
+    access=Access.REVIEW,
+    body=Assignment,
+    gives=ReviewDetail,
+    errors=("review_not_found", "already_decided", "assignee_cannot_decide"),
+)
+def assign(member: Member, review_id: UUID, body: Assignment) -> ReviewDetail:
+    """Says who is expected to decide, to everybody who looks at the inbox. Whoever may decide still may: nothing waits
+    for somebody who is ill. A gate that opens again stays assigned.
+    """
+    with house().pool.connection() as connection:
+        ledger.assign_review(connection, review_id, member.tenant_id, member.user_id, body.user_id)
+    return look_at_review(member, review_id)
+
+
+@review.call(
+    "POST",
     "/review/<uuid:review_id>/approve",
     "Approve",
     access=Access.REVIEW,
-    body=Verdict,
+    body=Approval,
     gives=ReviewDetail,
-    errors=("review_not_found", "already_decided"),
+    errors=("review_not_found", "already_decided", "document_changed", "nothing_to_edit", "edits_too_large"),
 )
-def approve(member: Member, review_id: UUID, body: Verdict) -> ReviewDetail:
-    """The job goes on, and the steps after the gate are told what was said. When somebody was faster, `already_decided`
-    says who, what and when; so does a second try of your own.
+def approve(member: Member, review_id: UUID, body: Approval) -> ReviewDetail:
+    """The job goes on, and the steps after the gate are told what was said and what was corrected. When somebody was
+    faster, `already_decided` says who, what and when; so does a second try of your own.
+
+    With `seen`, the approval is refused with `document_changed` if the document is not what the reviewer saw.
     """
-    return _decide(member, review_id, "approved", body.comment)
+    edits, seen = body.edits.model_dump(exclude_none=True), body.seen.model_dump(exclude_unset=True)
+    return _decide(member, review_id, "approved", body.comment, edits=edits, seen=seen)
 
 
 @review.call(
@@ -110,7 +134,7 @@ def reprocess(member: Member, review_id: UUID, body: Reprocessing) -> ReviewDeta
     """The job runs again from a step, which is one of the review's `reprocess_from`. What that step and those after it
     made is gone; results of earlier runs are not used again. The gate opens anew, as a new review.
     """
-    return _decide(member, review_id, "reprocessed", body.comment, body.from_step)
+    return _decide(member, review_id, "reprocessed", body.comment, from_step=body.from_step)
 
 
 def _decide(
@@ -118,8 +142,8 @@ def _decide(
     review_id: UUID,
     decision: Literal["approved", "rejected", "reprocessed"],
     comment: str,
-    from_step: str | None = None,
+    **more: Any,
 ) -> ReviewDetail:
     with house().pool.connection() as connection:
-        ledger.decide(connection, review_id, member.tenant_id, member.user_id, decision, comment, from_step)
+        ledger.decide(connection, review_id, member.tenant_id, member.user_id, decision, comment, **more)
     return look_at_review(member, review_id)

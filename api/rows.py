@@ -123,6 +123,7 @@ def _review(row: Row) -> dict[str, Any]:
         job=job_path(row["job_id"]),
         artifacts=job_path(row["job_id"], "artifacts"),
         document=document_path(row["document_id"]) if row["document_id"] else None,
+        assign=review_path(row["id"], "assign") if is_open else None,
         approve=review_path(row["id"], "approve") if is_open else None,
         reject=review_path(row["id"], "reject") if is_open else None,
         reprocess=review_path(row["id"], "reprocess") if is_open else None,

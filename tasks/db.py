@@ -66,6 +66,11 @@ def open_pool(url: str, size: int) -> Pool:
     )
 
 
+def connect(url: str) -> psycopg.Connection[Row]:
+    """A connection of one's own for one transaction, which ends with it. Raises OperationalError."""
+    return psycopg.connect(url, row_factory=dict_row, prepare_threshold=None, connect_timeout=10)
+
+
 def notice_end(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
     """Raise OperationalError when the server has hung up on a connection that was idle.
 

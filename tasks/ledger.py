@@ -176,8 +176,14 @@ def decide(
     decision: Literal["approved", "rejected", "reprocessed"],
     comment: str = "",
     from_step: str | None = None,
+    edits: dict[str, Any] | None = None,
+    seen: dict[str, Any] | None = None,
 ) -> UUID:
-    """Decide an open gate; returns its job. Raises Refused when it is decided already, and says by whom."""
+    """Decide an open gate; returns its job. Raises Refused when it is decided already, and says by whom.
+
+    `edits`: fields of the document as they are to be, for an approval. `seen`: fields as the reviewer saw them; raises
+    Refused when they are different by now.
+    """
     arguments = {
         "review_id": review_id,
         "tenant_id": tenant_id,
@@ -185,8 +191,21 @@ def decide(
         "decision": decision,
         "comment": comment,
         "from_step": from_step,
+        "edits": Jsonb(edits or {}),
+        "seen": Jsonb(seen or {}),
     }
     return UUID(str(_one(connection, "ledger_decide", arguments)["job"]))
+
+
+def assign_review(
+    connection: Connection, review_id: UUID, tenant_id: UUID, user_id: UUID | None, to_user: UUID | None
+) -> UUID:
+    """Say who is expected to decide an open gate (None: nobody in particular); returns its job.
+
+    Raises Refused when it is decided already, or when that user may not decide.
+    """
+    arguments = {"review_id": review_id, "tenant_id": tenant_id, "user_id": user_id, "to_user": to_user}
+    return UUID(str(_one(connection, "ledger_assign_review", arguments)["job"]))
 
 
 def pause(connection: Connection, scope: Literal["queue", "tenant"], name: str, reason: str = "") -> None:

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
@@ -74,12 +74,22 @@ class Document(Source):
     filename: str
 
 
+# A field of the document that a reviewer corrected: what stood there, and what is to.
+Edit = dict[Literal["from", "to"], JsonValue]
+
+
 class Decision(BaseModel):
-    """What a gate gives to the steps after it. `by`: the user who decided."""
+    """What a gate gives to the steps after it. `by`: the user who decided; `edits`: by field of the document."""
 
     decision: str
     comment: str
     by: UUID | None
+    edits: dict[str, Edit] = Field(default_factory=dict)
+
+    @property
+    def corrected(self) -> dict[str, Any]:
+        """The corrected fields as they are to be."""
+        return {name: edit["to"] for name, edit in self.edits.items()}
 
 
 def _storable(text: str) -> str:
@@ -95,22 +105,28 @@ def _check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 Storable = AfterValidator(_storable)
+Title = Annotated[str, Storable, Field(min_length=1, max_length=500)]
+Paragraph = Annotated[str, Storable, Field(max_length=2_000)]
 Label = Annotated[str, Storable, Field(min_length=1, max_length=100)]
+Keywords = Annotated[tuple[Label, ...], Field(max_length=100)]
+Categories = Annotated[dict[Label, Label], Field(max_length=50)]
+Language = Annotated[str, Field(pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}$")]
 
 
 class Description(BaseModel):
     """What a step found out about its job's document. What is None stays as it was.
 
-    text: UTF-8, for finding the document by its words; its first million characters count. final: what was found is
-    approved, and the document `finalised`.
+    title: in place of the one it was uploaded with. text: UTF-8, for finding the document by its words; its first
+    million characters count. final: what was found is approved, and the document `finalised`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    summary: Annotated[str, Storable, Field(max_length=2_000)] | None = None
-    keywords: tuple[Label, ...] | None = Field(None, max_length=100)
-    categories: dict[Label, Label] | None = Field(None, max_length=50)
-    language: str | None = Field(None, pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}$")
+    title: Title | None = None
+    summary: Paragraph | None = None
+    keywords: Keywords | None = None
+    categories: Categories | None = None
+    language: Language | None = None
     metadata: Annotated[dict[str, JsonValue], AfterValidator(_check_metadata)] | None = None
     text: Blob | None = None
     final: bool = False

@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     max_batch_items: int = Field(100_000, ge=1, le=1_000_000, description="Most items one batch may have.")
     max_body_bytes: int = Field(MIB, ge=1024, description="Largest JSON body accepted.")
     max_wait_s: int = Field(25, ge=0, le=120, description="Longest long poll.")
+    export_connections: int = Field(
+        2, ge=1, le=100, description="Exports one API process sends at a time, each on a connection of its own."
+    )
+    export_timeout_s: int = Field(1800, ge=1, le=86400, description="An export that is not over by then is cut off.")
 
     # Limits, for every tenant that has none of its own in `tenant_limits`
     max_active_jobs: int = Field(250_000, ge=1, description="Jobs of one tenant that are not over.")

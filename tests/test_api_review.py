@@ -47,6 +47,7 @@ def test_a_review_says_what_waits_since_when_and_where_to_look(front: Front) -> 
         "job": f"/api/v1/jobs/{job}",
         "artifacts": f"/api/v1/jobs/{job}/artifacts",
         "document": f"/api/v1/documents/{document}",
+        "assign": f"/api/v1/review/{found['id']}/assign",
         "approve": f"/api/v1/review/{found['id']}/approve",
         "reject": f"/api/v1/review/{found['id']}/reject",
         "reprocess": f"/api/v1/review/{found['id']}/reprocess",
@@ -107,7 +108,7 @@ def test_an_approval_lets_the_job_go_on_and_is_recorded(front: Front) -> None:
     assert (found["links"]["approve"], found["reprocess_from"]) == (None, [])
     work = front.play.begin()
     assert work["inputs"]["approval"]["value"] == {
-        "decision": "approved", "comment": "Very good.", "by": str(person.user),
+        "decision": "approved", "comment": "Very good.", "by": str(person.user), "edits": {},
     }  # fmt: skip
     front.play.complete(work, 1)
     (event,) = [one for one in person.get(f"/jobs/{job}/events").get_json()["events"] if one["kind"] == "gate_decided"]
@@ -324,9 +325,10 @@ def fill(front: Front) -> Row:
         " where p.name = 'line'"
     )
     connection.execute(
-        "insert into reviews (job_id, tenant_id, pipeline, document_id, step, step_run, status, opened_at, decided_at)"
+        "insert into reviews (job_id, tenant_id, pipeline, document_id, step, step_run, status, opened_at, decided_at,"
+        " assigned_to)"
         " select j.id, j.tenant_id, j.pipeline, gen_random_uuid(), 'approval', gen_random_uuid(), s.status, now(),"
-        " case when s.status <> 'open' then now() end"
+        " case when s.status <> 'open' then now() end, case when mod(j.nr, 3) > 0 then gen_random_uuid() end"
         " from (select *, row_number() over () as nr from jobs) j,"
         " lateral (select case when mod(j.nr, 20) = 0 then 'open' else 'approved' end as status) s"
     )
@@ -338,12 +340,13 @@ def fill(front: Front) -> Row:
 def test_reviews_are_read_from_an_index(front: Front) -> None:
     known = fill(front)
     every = {"tenant_id": known["tenant_id"], "most": 51, "most_artifacts": 20, "last": None}
-    every |= {"pipeline": None, "document_id": None}
+    every |= {"pipeline": None, "document_id": None, "assigned_to": None, "unassigned": False}
     for status in ("open", "approved"):
         for index, narrowed in (
             ("reviews_by_tenant", {}),
             ("reviews_by_pipeline", {"pipeline": "rare"}),
             ("reviews_by_document", {"document_id": known["document_id"]}),
+            ("reviews_by_assignee", {"assigned_to": uuid4()}),
         ):
             plan = explain(front, "api_reviews", every | {"status": status} | narrowed)
             assert f"using {index} " in plan or f"on {index} " in plan, plan

@@ -59,8 +59,11 @@ def test_the_inbox_shows_what_waits_and_then_nothing(
     head, row = said(capsys).splitlines()
     assert head.split() == ["review", "job", "pipeline", "gate", "document", "waits", "since", "expires", "look", "at"]
     assert row.split()[:4] == [review, job, "reviewed", "approval"]
-    assert run(["review", "--pipeline", "line"]) == 0
-    assert said(capsys) == "Nothing waits for a person.\n"
+    assert run(["review", "--assigned-to", "none"]) == 0
+    assert review in said(capsys)
+    for narrowed in (["--pipeline", "line"], ["--assigned-to", "me"]):
+        assert run(["review", *narrowed]) == 0
+        assert said(capsys) == "Nothing waits for a person.\n"
 
 
 def test_approving_lets_the_job_go_on_and_is_listed_with_its_comment(

@@ -13,8 +13,9 @@ from markdown_it import MarkdownIt
 from tasks.analysis.book import synthesize_book
 from tasks.analysis.chapter import analyze_chapter
 from tasks.analysis.notes import write_notes
+from tasks.cells import escape_cell
 from tasks.exports.charts import draw_bar, draw_line, draw_presence, shrink
-from tasks.exports.escape import escape_cell, escape_markdown, escape_svg
+from tasks.exports.escape import escape_markdown, escape_svg
 from tasks.exports.markdown import write_markdown
 from tasks.exports.picture import write_svg
 from tasks.exports.report import Division, LeftOut, ManuscriptReport, write_json

@@ -82,7 +82,7 @@ def test_approving_goes_on_and_gives_the_decision_to_the_steps_after_the_gate(pl
     decide(play, job, "approval", "approved", "very good")
     work = play.begin()
     assert (work["step"], play.job(job)["status"]) == ("final", "running")
-    verdict = {"decision": "approved", "comment": "very good", "by": str(play.user)}
+    verdict = {"decision": "approved", "comment": "very good", "by": str(play.user), "edits": {}}
     assert work["inputs"]["approval"]["value"] == verdict
     play.complete(work, 1)
     assert (play.job(job)["status"], play.job(job)["percent"]) == ("completed", 100)

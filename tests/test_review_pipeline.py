@@ -79,7 +79,12 @@ def test_the_sample_story_is_summed_up_and_put_on_record(desk: Desk, sample: Pat
     assert result.categories == {"form": "fiction", "length": "novelette", "reading": "very easy"}
     assert (result.language, result.words, result.keywords[0]) == ("en", 8182, "lamp")
     record = json.loads(desk.artifacts["record.json"])
-    assert record["decision"] == {"decision": "approved", "comment": "Ready | *print* it.", "by": str(by)}
+    assert record["decision"] == {
+        "decision": "approved", "comment": "Ready | *print* it.", "by": str(by), "edits": {},
+    }  # fmt: skip
+    assert (record["fields"]["title"], record["fields"]["categories"]) == (
+        "The Lamplighter's Ledger", result.categories,
+    )  # fmt: skip
     assert record["summary"] == json.loads(desk.artifacts["summary.json"])
     assert [person["name"] for person in record["summary"]["survey"]["people"]][:3] == ["Maren", "Ines", "Tobias Quill"]
     page = desk.artifacts["record.md"].decode()
@@ -309,16 +314,34 @@ def test_from_upload_to_gate_to_approval_to_the_record(house: House, writer: Per
     assert (waiting["document_title"], waiting["step"]) == ("The Harbour", "approval")
     assert [artifact["name"] for artifact in waiting["artifacts"]] == ["summary.json", "summary.md"]
     assert b"# The Harbour" in download(house, reviewer, job, "summary.md")
-    answer = reviewer.post(f"/review/{waiting['id']}/approve", json={"comment": "Ferries and all."})
+    edits = {"title": "The *Old* Harbour", "keywords": ["harbour"]}
+    answer = reviewer.post(f"/review/{waiting['id']}/approve", json={"comment": "Ferries and all.", "edits": edits})
     assert answer.status_code == 200
+    diff = answer.get_json()["edits"]
+    assert diff["title"] == {"from": "The Harbour", "to": "The *Old* Harbour"}
+    assert (diff["keywords"]["to"], len(diff["keywords"]["from"]) > 1) == (["harbour"], True)
     assert house.finish(job) == ["completed"]
     house.assert_whole(job)
     assert {row["name"] for row in house.play.artifacts(job)} == {
         "summary.md", "summary.json", "record.md", "record.json",
     }  # fmt: skip
     record = json.loads(download(house, writer, job, "record.json"))
-    assert record["decision"] == {"decision": "approved", "comment": "Ferries and all.", "by": str(reviewer.user)}
+    assert record["decision"] == {
+        "decision": "approved", "comment": "Ferries and all.", "by": str(reviewer.user), "edits": diff,
+    }  # fmt: skip
     assert record["summary"]["categories"][0]["value"] == "fiction"
+    assert (record["fields"]["title"], record["fields"]["keywords"]) == ("The *Old* Harbour", ["harbour"])
+    page = download(house, writer, job, "record.md").decode()
+    assert page.startswith("# The \\*Old\\* Harbour\n")
+    assert "| Title | The Harbour | The \\*Old\\* Harbour |" in page
+    (known,) = writer.get("/export?pipeline=review").get_json()["documents"]
+    told = ("title", "keywords", "filename", "job_id", "decision", "comment", "decided_by")
+    assert [known[name] for name in told] == [
+        "The *Old* Harbour", ["harbour"], "harbour.txt", str(job), "approved", "Ferries and all.", str(reviewer.user),
+    ]  # fmt: skip
+    assert known["categories"] == record["fields"]["categories"]
+    assert "words" in known["metadata"]
+    assert writer.get(f"/review/{waiting['id']}").get_json()["fields"]["title"] == "The *Old* Harbour"
 
 
 def test_a_rejected_document_leaves_no_record(house: House, writer: Person, reviewer: Person) -> None:

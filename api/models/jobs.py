@@ -243,8 +243,8 @@ class Event(Answer):
     at: datetime
     kind: str = Field(
         description="submitted, started, step_started, progress, step_completed, step_skipped, reused, step_retrying, "
-        "step_failed, step_released, gate_opened, gate_decided, awaiting_review, repaired, completed, failed, "
-        "cancelled or reopened."
+        "step_failed, step_released, gate_opened, gate_assigned, gate_decided, awaiting_review, repaired, "
+        "completed, failed, cancelled or reopened."
     )
     stage: str | None
     step: str | None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from api.models.artifacts import Artifact
 from api.models.base import Answer, Page, Request, example
+from tasks.pipeline import Categories, Keywords, Language, Paragraph, Title
 
 ReviewStatus = Literal["open", "approved", "rejected", "reprocessed", "expired", "withdrawn"]
 
@@ -38,6 +39,7 @@ _REVIEW = {
     "status": "open",
     "opened_at": "2026-11-23T09:31:11Z",
     "expires_at": "2027-02-21T09:31:11Z",
+    "assigned_to": "7d1f4b0e-52a1-4c57-8a35-6a9a3e1c2b90",
     "comment": "",
     "decided_by": None,
     "decided_at": None,
@@ -47,10 +49,18 @@ _REVIEW = {
         "job": f"/api/v1/jobs/{_JOB_ID}",
         "artifacts": f"/api/v1/jobs/{_JOB_ID}/artifacts",
         "document": f"/api/v1/documents/{_DOCUMENT_ID}",
+        "assign": f"/api/v1/review/{_ID}/assign",
         "approve": f"/api/v1/review/{_ID}/approve",
         "reject": f"/api/v1/review/{_ID}/reject",
         "reprocess": f"/api/v1/review/{_ID}/reprocess",
     },
+}
+_FIELDS = {
+    "title": "The Lamplighter's Ledger",
+    "summary": "A lamplighter keeps an account of every lamp in a harbour town.",
+    "keywords": ["lamp", "harbour", "ledger"],
+    "categories": {"form": "fiction", "length": "novelette"},
+    "language": "en",
 }
 
 
@@ -61,6 +71,7 @@ class ReviewLinks(Answer):
     job: str
     artifacts: str = Field(description="All of the job's artifacts.")
     document: str | None
+    assign: str | None = Field(description="Null when there is nothing left to decide, like the three below.")
     approve: str | None = Field(description="Null when there is nothing left to decide.")
     reject: str | None
     reprocess: str | None
@@ -82,6 +93,7 @@ class Review(Answer):
     )
     opened_at: datetime
     expires_at: datetime | None = Field(description="When the job fails if nobody decided; null: it waits for ever.")
+    assigned_to: UUID | None = Field(description="The user who is expected to decide, if anybody is; others still may.")
     comment: str
     decided_by: UUID | None = Field(description="The user who decided, if a person did.")
     decided_at: datetime | None
@@ -89,11 +101,32 @@ class Review(Answer):
     links: ReviewLinks
 
 
+class Fields(Answer):
+    """What a reviewer may correct about a document, as it stands."""
+
+    title: str
+    summary: str
+    keywords: list[str]
+    categories: dict[str, Any]
+    language: str | None
+
+
+class Edit(Answer):
+    """One corrected field."""
+
+    from_: Any = Field(alias="from", description="What stood there at the moment of the decision.")
+    to: Any = Field(description="What the reviewer wants there.")
+
+
 class ReviewDetail(Review):
     """A review with what can be done about it."""
 
-    model_config = example(**_REVIEW, reprocess_from=["validate", "extract", "analyse", "categorise"])
+    model_config = example(
+        **_REVIEW, fields=_FIELDS, edits={}, reprocess_from=["validate", "extract", "analyse", "categorise"]
+    )
 
+    fields: Fields | None = Field(description="The document's fields as they stand now; null without a document.")
+    edits: dict[str, Edit] = Field(description="What was corrected along with the approval, by field.")
     reprocess_from: list[str] = Field(description="Steps the job can run again from, in order; empty when decided.")
 
 
@@ -112,6 +145,59 @@ class ReviewsPage(Page):
     status: ReviewStatus = Field("open", description="Only reviews of this status.")
     pipeline: str | None = Field(None, max_length=63, description="Only reviews of this pipeline.")
     document_id: UUID | None = Field(None, description="Only reviews of jobs on this document.")
+    assigned_to: Literal["me", "none"] | UUID | None = Field(
+        None, description="Only reviews that this user is expected to decide: `me`, a user's id, or `none` for nobody."
+    )
+
+
+class Seen(Request):
+    """Fields of the document as the reviewer saw them: `fields` of the review, or a part of it."""
+
+    # As it stands there, so that it can be compared: nothing is trimmed, and null means that nothing stood there.
+    model_config = ConfigDict(str_strip_whitespace=False)
+
+    title: str | None = None
+    summary: str | None = None
+    keywords: list[str] | None = None
+    categories: dict[str, Any] | None = None
+    language: str | None = None
+
+
+class Edits(Request):
+    """Fields of the document as they are to be. Those that are left out, or null, stay as they are."""
+
+    title: Title | None = None
+    summary: Paragraph | None = None
+    keywords: Keywords | None = None
+    categories: Categories | None = None
+    language: Language | None = Field(default=None, description="A language tag: en, de-AT.")
+
+
+class Approval(Request):
+    """What the reviewer has to say, and what is to be corrected about the document."""
+
+    model_config = example(
+        comment="Good, with a better title.",
+        edits={"title": "The Lamplighter's Ledger"},
+        seen={"title": "lamplighter FINAL 2"},
+    )
+
+    comment: str = Field("", max_length=2000, description="Becomes part of the job's history.")
+    edits: Edits = Field(
+        default_factory=Edits,
+        description="Fields to correct. What differs from the document is kept as a diff.",
+    )
+    seen: Seen = Field(
+        default_factory=Seen, description="Approve only if these fields of the document are still like this."
+    )
+
+
+class Assignment(Request):
+    """Who is expected to decide."""
+
+    model_config = example(user_id="7d1f4b0e-52a1-4c57-8a35-6a9a3e1c2b90")
+
+    user_id: UUID | None = Field(description="A member who may decide; null: nobody in particular.")
 
 
 class Verdict(Request):

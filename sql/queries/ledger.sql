@@ -18,10 +18,6 @@ select ledger.cancel(%(job_id)s, %(tenant_id)s, %(user_id)s, %(reason)s) as befo
 -- Reopen a failed job where it failed.
 select ledger.retry(%(job_id)s, %(tenant_id)s, %(user_id)s)
 
--- name: ledger_decide
--- Decide an open gate, once.
-select ledger.decide(%(review_id)s, %(tenant_id)s, %(user_id)s, %(decision)s, %(comment)s, %(from_step)s) as job
-
 -- name: ledger_pause
 -- Begin nothing more of a queue or a tenant.
 select ledger.pause(%(scope)s, %(name)s, %(reason)s)

@@ -95,11 +95,10 @@ class Client:
         """Reopen a failed job."""
         return self._call("POST", f"/jobs/{_part(job_id)}/retry")
 
-    def reviews(self, status: str, pipeline: str | None, limit: int) -> list[Json]:
-        """Reviews of one status, at most `limit`."""
-        return self._pages(
-            "/review", "reviews", {"status": status} | ({"pipeline": pipeline} if pipeline else {}), limit
-        )
+    def reviews(self, limit: int, **filters: str | None) -> list[Json]:
+        """Reviews, at most `limit`; filters as the API has them, None: no such filter."""
+        given = {name: value for name, value in filters.items() if value is not None}
+        return self._pages("/review", "reviews", given, limit)
 
     def review(self, review_id: str) -> Json:
         """One review, with the steps its job could run again from."""

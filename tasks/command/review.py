@@ -21,15 +21,16 @@ _comment = click.option("--comment", default="", help="A sentence for the job's 
 @click.command()
 @click.option("--status", type=click.Choice(_STATUSES), default="open", show_default=True, help="Which reviews.")
 @click.option("--pipeline", help="Only reviews of this pipeline.")
+@click.option("--assigned-to", metavar="USER", help="Only those that this user is to decide: me, none, or a user's id.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many at most.")
 @api_options
-def review(status: str, pipeline: str | None, limit: int, access: Access) -> None:
+def review(status: str, pipeline: str | None, assigned_to: str | None, limit: int, access: Access) -> None:
     """List what waits for a person.
 
     Those that wait longest come first. With --status, what was decided, newest first.
     """
     with access.open() as client:
-        found = client.reviews(status, pipeline, limit)
+        found = client.reviews(limit, status=status, pipeline=pipeline, assigned_to=assigned_to)
     if not found:
         console().print("Nothing waits for a person." if status == "open" else "There are no such reviews.")
     elif status == "open":

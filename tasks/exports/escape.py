@@ -1,4 +1,4 @@
-"""A writer's words made safe to stand in Markdown, CSV and SVG."""
+"""A writer's words made safe to stand in Markdown and SVG. Cells of tables: tasks/cells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from xml.sax.saxutils import escape as escape_xml
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 _SIGNS = re.compile(r"([\\`*_\[\]~|])")
 _LINE_START = re.compile(r"^([-+=#]|\d+(?=[.)](?:\s|$)))")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def flatten(text: str) -> str:
@@ -29,14 +28,6 @@ def _defuse(match: re.Match[str]) -> str:
     """A list item's number keeps its digits and loses its meaning: 1. becomes 1\\."""
     sign = match.group()
     return f"{sign}\\" if sign[0].isdigit() else f"\\{sign}"
-
-
-def escape_cell(value: object) -> str:
-    """A CSV cell that no spreadsheet takes for a formula."""
-    if isinstance(value, bool | int | float):
-        return str(value)
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def escape_svg(text: str) -> str:

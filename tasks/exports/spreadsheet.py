@@ -6,7 +6,8 @@ import csv
 import io
 
 from tasks.analysis.rows import ChapterRow
-from tasks.exports.escape import escape_cell, flatten
+from tasks.cells import escape_cell
+from tasks.exports.escape import flatten
 from tasks.exports.report import ManuscriptReport
 
 COLUMNS = (

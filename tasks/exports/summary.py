@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
 from tasks.analysis.categories import Category
 from tasks.analysis.keywords import FEWEST_TIMES, SHORTEST
@@ -57,13 +57,24 @@ class Summary(BaseModel):
     warnings: list[str]
 
 
+class Fields(BaseModel):
+    """What a document is known by: as it was measured, where the reviewer corrected nothing."""
+
+    title: str
+    summary: str
+    keywords: list[str]
+    categories: dict[str, str]
+    language: str | None
+
+
 class Record(BaseModel):
-    """A summary, and what a person decided about it."""
+    """A summary, what a person corrected and decided about it, and what the document is known by in the end."""
 
     schema_: Literal["ledgerline.record/1"] = Field(
         default="ledgerline.record/1", alias="schema", serialization_alias="schema"
     )
     decision: Decision
+    fields: Fields
     summary: Summary
 
 
@@ -83,7 +94,7 @@ def write_record(record: Record) -> bytes:
     rows = [("Decision", decision.decision), ("By", str(decision.by or "–"))]
     rows += [("Comment", escape_markdown(decision.comment) or "–")]
     decided = ["## Decision", write_table(("", ""), rows)]
-    return _join(_head(record.summary.title), decided, _body(record.summary))
+    return _join(_head(record.fields.title), decided, _corrections(decision), _body(record.summary))
 
 
 def _join(*parts: list[str]) -> bytes:
@@ -107,6 +118,19 @@ def _body(summary: Summary) -> list[str]:
         *_warnings(summary),
         *_how(),
     ]
+
+
+def _corrections(decision: Decision) -> list[str]:
+    rows = [(name.capitalize(), _show(edit["from"]), _show(edit["to"])) for name, edit in decision.edits.items()]
+    return ["## Corrected by the reviewer", write_table(("", "From", "To"), rows)] if rows else []
+
+
+def _show(value: JsonValue) -> str:
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    elif isinstance(value, dict):
+        value = ", ".join(f"{name}: {part}" for name, part in value.items())
+    return escape_markdown(str(value or "")) or "–"
 
 
 def _glance(summary: Summary) -> list[str]:

@@ -28,7 +28,7 @@ from tasks.documents.model import Heading
 from tasks.documents.problems import unreadable
 from tasks.errors import Permanent, Refused, Transient
 from tasks.exports.description import describe_survey
-from tasks.exports.summary import Division, Record, Summary, write_json, write_record, write_summary
+from tasks.exports.summary import Division, Fields, Record, Summary, write_json, write_record, write_summary
 from tasks.pipeline import Blob, Context, Decision, Description, Document, Pipeline, Source
 
 DAY_S = 86_400
@@ -181,10 +181,14 @@ review.gate("approval", after=("categorise",), expires_s=90 * DAY_S)
 
 @review.step(stage="exporting", version=2, weight=1)
 def finalise(categorise: Summary, approval: Decision, context: Context) -> Record:
-    """Join what was found with what was decided, by whom, and why. What the document is known by is final with that."""
-    record = Record(decision=approval, summary=categorise)
-    context.describe(_describe(record.summary, final=True))
-    return record
+    """Join what was found with what was corrected and decided, by whom, and why: that is final.
+
+    A file keeps the title it came with unless the reviewer gave it another.
+    """
+    told = _describe(categorise, final=True).model_dump() | approval.corrected
+    context.describe(Description(**told))
+    fields = Fields(**told | {"title": told["title"] or categorise.title})
+    return Record(decision=approval, fields=fields, summary=categorise)
 
 
 @review.step(stage="exporting", weight=1)
@@ -193,15 +197,15 @@ def export(finalise: Record, context: Context) -> Exported:
     context.artifact("record.md", "text/markdown; charset=utf-8", write_record(finalise))
     context.artifact("record.json", "application/json", write_json(finalise))
     context.progress(1, 1, "Wrote the record")
-    summary = finalise.summary
+    fields, survey = finalise.fields, finalise.summary.survey
     return Exported(
         artifacts=["summary.md", "summary.json", "record.md", "record.json"],
-        title=summary.title,
-        language=summary.survey.language,
-        words=summary.survey.words,
+        title=fields.title,
+        language=fields.language or survey.language,
+        words=survey.words,
         decision=finalise.decision.decision,
-        categories={category.name: category.value for category in summary.categories},
-        keywords=[keyword.word for keyword in summary.survey.keywords],
+        categories=fields.categories,
+        keywords=fields.keywords,
     )
 
 
