@@ -2,16 +2,7 @@
 
 -- name: api_enter
 -- The caller's tenants, roles and limits; beside each the pipeline asked for, with its schema unless the caller of this knows it.
-select m.tenant_id, t.name, m.role, l.upload_bytes, l.requests_per_minute, g.digest as graph,
-  case when g.digest is distinct from %(known)s::text then g.params_schema end as params_schema
-from public.members m
-join public.tenants t on t.id = m.tenant_id
-left join public.tenant_limits l on l.tenant_id = m.tenant_id
-left join public.pipelines p on p.name = %(pipeline)s::text and p.retired_at is null
-left join public.pipeline_graphs g on g.digest = p.graph
-where m.user_id = %(user_id)s
-order by t.name, m.tenant_id
-limit 500
+select * from ledger.enter(%(user_id)s, %(pipeline)s, %(known)s)
 
 -- name: api_jobs
 -- A page of a tenant's jobs, newest first.

@@ -18,11 +18,5 @@ order by k.id desc limit %(most)s
 
 -- name: api_enter_by_key
 -- Like api_enter, for the machine that a key belongs to: one row, or none when the key is not known.
-select k.key_id, k.tenant_id, t.name, k.role, k.expires_at, k.expired, g.digest as graph,
-  case when g.digest is distinct from %(known)s::text then g.params_schema end as params_schema, l.upload_bytes,
-  l.requests_per_minute
-from ledger.recognise_key(%(digest)s) k
-join public.tenants t on t.id = k.tenant_id
-left join public.tenant_limits l on l.tenant_id = k.tenant_id
-left join public.pipelines p on p.name = %(pipeline)s::text and p.retired_at is null
-left join public.pipeline_graphs g on g.digest = p.graph
+select k.key_id, k.expires_at, k.expired, e.*
+from ledger.recognise_key(%(digest)s) k cross join ledger.enter(k.key_id, %(pipeline)s, %(known)s) e

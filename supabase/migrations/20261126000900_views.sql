@@ -121,3 +121,23 @@ end $$;
 revoke all on function ledger.submit_and_look(
   uuid, uuid, uuid, text, text, uuid, jsonb, text, boolean, double precision, text, integer)
 from public, anon, authenticated;
+
+-- Who somebody is here: their tenants, roles and limits; beside each the pipeline asked for, with its schema unless the
+-- caller of this knows it by its digest. The first thing every call asks.
+create function ledger.enter(of_user uuid, wanted text, known text)
+returns table (
+  tenant_id uuid, name text, role text, upload_bytes bigint, requests_per_minute integer, graph text, params_schema jsonb
+) language plpgsql stable as $$
+begin
+  return query
+  select m.tenant_id, t.name, m.role, l.upload_bytes, l.requests_per_minute, g.digest,
+         case when g.digest is distinct from known then g.params_schema end
+  from public.members m
+  join public.tenants t on t.id = m.tenant_id
+  left join public.tenant_limits l on l.tenant_id = m.tenant_id
+  left join public.pipelines p on p.name = wanted and p.retired_at is null
+  left join public.pipeline_graphs g on g.digest = p.graph
+  where m.user_id = of_user
+  order by t.name, m.tenant_id limit 500;
+end $$;
+revoke all on function ledger.enter(uuid, text, text) from public, anon, authenticated;
