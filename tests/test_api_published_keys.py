@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,26 +11,14 @@ from uuid import uuid4
 import jwt
 import pytest
 from api_play import ISSUER, make_claims, make_settings
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from published_play import PRIVATE, Project, open_project, publish
 from waiting import until
 
 from api import published_keys
 from api.tokens import Verifier
 from tasks.errors import Refused, Unavailable
-
-PRIVATE = {
-    "ES256": ec.generate_private_key(ec.SECP256R1()),
-    "RS256": rsa.generate_private_key(65537, 2048),
-}
-ALGORITHMS: dict[str, Any] = {"ES256": ECAlgorithm, "RS256": RSAAlgorithm}
-
-
-def publish(algorithm: str, key_id: str, key: Any = None) -> dict[str, Any]:
-    """A public key as the project shows it."""
-    shown = ALGORITHMS[algorithm].to_jwk((key or PRIVATE[algorithm]).public_key(), as_dict=True)
-    return dict(shown) | {"kid": key_id, "alg": algorithm, "use": "sig"}
 
 
 def sign(algorithm: str, key_id: str, key: Any = None, **claims: Any) -> str:
@@ -42,37 +28,10 @@ def sign(algorithm: str, key_id: str, key: Any = None, **claims: Any) -> str:
     return f"Bearer {token}"
 
 
-class Project:
-    """The side that publishes keys. `down`: it answers with an error. `asked`: how often it was asked."""
-
-    def __init__(self) -> None:
-        self.keys: list[dict[str, Any]] = []
-        self.down = False
-        self.asked = 0
-        project = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                project.asked += 1
-                self.send_response(503 if project.down else 200)
-                self.end_headers()
-                self.wfile.write(b"" if project.down else json.dumps({"keys": project.keys}).encode())
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/auth/v1/.well-known/jwks.json"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
 @pytest.fixture
 def project() -> Iterator[Project]:
-    project = Project()
-    project.keys = [publish("ES256", "one"), publish("RS256", "two")]
-    yield project
-    project.server.shutdown()
-    project.server.server_close()
+    with open_project() as project:
+        yield project
 
 
 @pytest.fixture
