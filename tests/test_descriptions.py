@@ -70,6 +70,17 @@ def test_what_a_description_leaves_out_stays(play: Play) -> None:
     assert words_of(play, id, "whale", "shorter", "lamp", "about") == [True, True, True, False]
 
 
+def test_a_title_that_a_reviewer_gave_replaces_the_one_it_was_uploaded_with(play: Play) -> None:
+    id = play.add_document()
+    job_of(play, id)
+    play.complete(play.begin(), description=TOLD)
+    assert document(play, id)["title"] == "A story"
+    play.complete(play.begin(), description={"title": "The Whale", "final": True})
+    row = document(play, id)
+    assert (row["title"], row["summary"], row["status"]) == ("The Whale", TOLD["summary"], "finalised")
+    assert words_of(play, id, "whale", "lamp") == [True, True]
+
+
 def test_a_stale_attempt_describes_nothing(play: Play) -> None:
     id = play.add_document()
     job_of(play, id)
@@ -168,7 +179,9 @@ def test_groups_that_describe_the_same_documents_do_not_wait_for_each_other_in_a
         {"metadata": {"long": "x" * 9000}},
         {"metadata": {"nul": "a\0b"}},
         {"metadata": {"nan": float("nan")}},
-        {"title": "Titles are given by people."},
+        {"title": ""},
+        {"title": "x" * 501},
+        {"filename": "Names of files are not found out."},
     ],
     ids=lambda told: f"{next(iter(told))} {str(next(iter(told.values())))[:12]}",
 )
