@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv --no-config --quiet pip compile pyproject.toml --universal --p
 $(shell test "$$(cat $(VENV)/installed 2>/dev/null)" = "$(CURDIR)" || rm -f $(VENV)/installed $(VENV)/installed-dev $(VENV)/installed-bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test lint bench chaos fuzz format lock clean
+.PHONY: help install install-dev run test lint bench bench-streams chaos fuzz format lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ lint: install-dev ## Check style, types and which floor imports which
 chaos: install-dev ## Kill, freeze and cut things under thousands of jobs (SEED=7 JOBS=20000 FAULTS=1000)
 	PYTHONPATH=.:tests $(BIN)/python -m chaos.run \
 	  $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
+
+bench-streams: install-dev ## Hold a thousand live streams open, and measure how soon events arrive (STREAMS=1000)
+	PYTHONPATH=.:tests $(BIN)/python -m bench.streams
 
 fuzz: install-dev ## Call the API in every way its document allows, and in many it does not (EXAMPLES=200 SEED=7)
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(if $(SEED),FUZZ_SEED=$(SEED)) $(BIN)/python -m pytest tests/test_api_fuzz.py --timeout=7200 $(ARGS)

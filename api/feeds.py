@@ -7,6 +7,7 @@ as no transaction that began earlier is still running: see `ledger.event_positio
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
@@ -60,16 +61,24 @@ class JobFeed:
         self._desk = desk
         self._member = member
         self._after = after
+        self._repaired_at = float("-inf")
 
     def read(self) -> Portion:
         """The events that follow, and `end` after the last."""
-        stretch = read_stretch(self._desk, self._member, self.topic, self._after, MOST)
+        stretch = read_stretch(self._desk, self._member, self.topic, self._after, MOST, self._may_repair())
         messages = [_message(event, str(event.seq)) for event in stretch.events]
         if stretch.events:
             self._after = stretch.events[-1].seq
         if stretch.is_end:
             messages.append(_message(Ended(status=stretch.status, last_seq=stretch.last_seq), kind="end"))
         return Portion(messages, stretch.is_end, is_full=len(stretch.events) == MOST)
+
+    def _may_repair(self) -> bool:
+        """Once a lease: a thousand silent streams look at their jobs all the time."""
+        now = time.monotonic()
+        may = now - self._repaired_at >= self._desk.settings.lease_s
+        self._repaired_at = now if may else self._repaired_at
+        return may
 
 
 class WideFeed:

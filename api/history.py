@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from api.house import House
-from api.jobs_state import job_not_found
+from api.jobs_state import job_not_found, repair_silent
 from api.models.jobs import Event, JobStatus
 from api.people import Member
 from api.reading import read
@@ -20,6 +20,7 @@ class Stretch:
     events: list[Event]
     status: JobStatus
     last_seq: int
+    silent_s: float
 
     @property
     def is_end(self) -> bool:
@@ -27,11 +28,22 @@ class Stretch:
         return is_terminal(self.status) and (not self.events or self.events[-1].seq == self.last_seq)
 
 
-def read_stretch(desk: House, member: Member, job_id: UUID, after: int, most: int) -> Stretch:
-    """Up to `most` events after a number. Raises Refused `job_not_found`."""
+def read_stretch(desk: House, member: Member, job_id: UUID, after: int, most: int, repairs: bool = True) -> Stretch:
+    """Up to `most` events after a number. Raises Refused `job_not_found`.
+
+    Where nothing is new, a job that looks stale is repaired, unless `repairs` forbids it: whoever waits for its next
+    event does not wait for something that died.
+    """
+    stretch = _read(desk, member, job_id, after, most)
+    if repairs and not stretch.events and repair_silent(desk, job_id, stretch.status, stretch.silent_s):
+        stretch = _read(desk, member, job_id, after, most)
+    return stretch
+
+
+def _read(desk: House, member: Member, job_id: UUID, after: int, most: int) -> Stretch:
     asked = {"job_id": job_id, "tenant_id": member.tenant_id, "after": after, "most": most}
     rows = read(desk, member.caller, "api_events", **asked)
     if not rows:
         raise job_not_found()
     found = [show_event(row) for row in rows if row["seq"] is not None]
-    return Stretch(found, rows[0]["job_status"], rows[0]["last_seq"])
+    return Stretch(found, rows[0]["job_status"], rows[0]["last_seq"], rows[0]["silent_s"])

@@ -48,11 +48,18 @@ def find_job(desk: House, member: Member, job_id: UUID) -> Job:
     that something runs which died.
     """
     row = _read(desk, member, job_id)
-    if not is_terminal(row["status"]) and row["silent_s"] > desk.settings.lease_s:
-        with desk.pool.connection() as connection:
-            repairs = ledger.reconcile(connection, desk.settings, job_id)
-        row = _read(desk, member, job_id) if repairs else row
+    if repair_silent(desk, job_id, row["status"], row["silent_s"]):
+        row = _read(desk, member, job_id)
     return show_job(row)
+
+
+def repair_silent(desk: House, job_id: UUID, status: str, silent_s: float) -> bool:
+    """Let the ledger look at a job that is not over and was silent for as long as a worker may be. Whether that has
+    changed anything."""
+    if is_terminal(status) or silent_s <= desk.settings.lease_s:
+        return False
+    with desk.pool.connection() as connection:
+        return ledger.reconcile(connection, desk.settings, job_id) > 0
 
 
 def see_job(desk: House, member: Member, job_id: UUID) -> Sight:

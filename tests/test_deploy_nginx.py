@@ -6,10 +6,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -17,7 +18,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from api_play import PREFIX, Front, Served, error_code, finish_job, free_port, submit_job
+from api_play import PREFIX, Front, Served, error_code, finish_job, free_port, serve, submit_job
 from tree import read
 from waiting import until
 
@@ -42,12 +43,12 @@ http {{
 """
 
 
-def write_site(folder: Path, port: int, upstream: str) -> Path:
-    """The site of deploy/ on other ports; the file nginx is started with."""
+def write_site(folder: Path, port: int, *upstream: str) -> Path:
+    """The site of deploy/ on other ports, in front of these; the file nginx is started with."""
     site = read("deploy/nginx.conf")
     for there, here in {
         "listen 80;": f"listen 127.0.0.1:{port};",
-        "server 127.0.0.1:8000;": f"server {upstream};",
+        "server 127.0.0.1:8000;": " ".join(f"server {one};" for one in upstream),
         "/var/log/nginx/ledgerline.log": f"{folder}/access.log",
     }.items():
         assert site.count(there) == 1
@@ -59,10 +60,10 @@ def write_site(folder: Path, port: int, upstream: str) -> Path:
 
 
 @contextmanager
-def proxied(folder: Path, upstream: str) -> Iterator[str]:
-    """The address of an nginx in front of `upstream` (host:port)."""
+def proxied(folder: Path, *upstream: str) -> Iterator[str]:
+    """The address of an nginx in front of these (host:port)."""
     port = free_port()
-    main = write_site(folder, port, upstream)
+    main = write_site(folder, port, *upstream)
     nginx = subprocess.Popen(["nginx", "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(main)])
     try:
         until(lambda: nginx.poll() is not None or listens(port))
@@ -76,6 +77,18 @@ def proxied(folder: Path, upstream: str) -> Iterator[str]:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address (host:port) of a server that stands in for the API."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +138,26 @@ def kind_of_next(lines: Iterator[str]) -> str:
     return str(json.loads(data).get("kind", ""))
 
 
-def test_a_stream_is_not_held_back_even_when_its_server_does_not_ask_for_that(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of", ["document", "tenant"])
+def test_streams_over_many_jobs_come_through_with_a_ticket_as_well(site: str, front: Front, of: str) -> None:
+    person = front.person()
+    document = front.play.add_document("One.")
+    job = front.play.submit("reading", document_id=document, params={})
+    with httpx.Client(base_url=f"{site}{PREFIX}", timeout=30) as client:
+        ticket = client.post("/stream-tickets", headers=person.bearer()).json()["ticket"]
+        path = f"/documents/{document}/stream" if of == "document" else "/stream"
+        with client.stream("GET", path, params={"ticket": ticket, "after": "0"}) as response:
+            lines = response.iter_lines()
+            assert kind_of_next(lines) == "submitted"
+            front.play.cancel(job)
+            assert kind_of_next(lines) == "cancelled"
+
+
+STREAM_PATHS = [f"jobs/{UUID(int=1)}/stream", f"documents/{UUID(int=1)}/stream", "stream"]
+
+
+@pytest.mark.parametrize("path", STREAM_PATHS)
+def test_a_stream_is_not_held_back_even_when_its_server_does_not_ask_for_that(tmp_path: Path, path: str) -> None:
     heard = Event()
 
     class Talker(BaseHTTPRequestHandler):
@@ -140,20 +172,15 @@ def test_a_stream_is_not_held_back_even_when_its_server_does_not_ask_for_that(tm
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Talker)
-    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    try:
-        with (
-            proxied(tmp_path, f"127.0.0.1:{server.server_address[1]}") as url,
-            httpx.stream("GET", f"{url}{PREFIX}/documents/{UUID(int=1)}/stream", timeout=30) as response,
-        ):
-            lines = (line for line in response.iter_lines() if line)
-            assert next(lines) == "data: one"
-            heard.set()
-            assert next(lines) == "data: two"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with (
+        listening(Talker) as talker,
+        proxied(tmp_path, talker) as url,
+        httpx.stream("GET", f"{url}{PREFIX}/{path}", timeout=30) as response,
+    ):
+        lines = (line for line in response.iter_lines() if line)
+        assert next(lines) == "data: one"
+        heard.set()
+        assert next(lines) == "data: two"
 
 
 def test_an_upload_goes_through_and_one_that_the_api_refuses_is_refused_by_the_api(site: str, front: Front) -> None:
@@ -163,6 +190,33 @@ def test_an_upload_goes_through_and_one_that_the_api_refuses_is_refused_by_the_a
         refused = client.post(f"{PREFIX}/documents", files={"file": ("story.txt", b"Once. " * 800_000)})
     assert (refused.status_code, error_code(refused)) == (413, "file_too_large")
     assert refused.headers["X-Request-Id"], "the API's own"
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "documents"), ("PUT", "uploads/a-token")])
+def test_a_body_reaches_the_api_while_it_is_still_being_sent(tmp_path: Path, method: str, path: str) -> None:
+    begun = Event()
+
+    class Reader(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.rfile.read(5) == b"first"
+            begun.set()
+            assert self.rfile.read(4) == b"last"
+            self.send_response(201)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_PUT = do_POST
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with listening(Reader) as reader, proxied(tmp_path, reader) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as line:
+            line.sendall(f"{method} {PREFIX}/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nfirst".encode())
+            assert begun.wait(20), "held back until it is whole"
+            line.sendall(b"last")
+            assert line.recv(65536).startswith(b"HTTP/1.1 201")
 
 
 @pytest.mark.parametrize(
@@ -195,8 +249,8 @@ def read_until_closed(line: socket.socket) -> bytes:
 
 def test_an_api_that_is_away_is_said_in_the_envelope(tmp_path: Path) -> None:
     with proxied(tmp_path, f"127.0.0.1:{free_port()}") as url:
-        for path in ("jobs", "documents", f"jobs/{UUID(int=1)}/stream"):
-            answer = httpx.get(f"{url}{PREFIX}/{path}", timeout=20)
+        for method, path in [("GET", "jobs"), ("POST", "jobs"), ("GET", "documents"), ("GET", "stream")]:
+            answer = httpx.request(method, f"{url}{PREFIX}/{path}", headers={"Idempotency-Key": "k"}, timeout=20)
             assert (answer.status_code, error_code(answer)) == (503, "api_unavailable")
             assert answer.headers["Retry-After"] == "5"
 
@@ -208,3 +262,108 @@ def test_the_log_holds_no_link_and_no_question(tmp_path: Path) -> None:
         log = tmp_path / "access.log"
         until(lambda: len(log.read_text().splitlines()) == 2)
     assert re.findall(r"GET (\S+) 503", log.read_text()) == [f"{PREFIX}/files/-", f"{PREFIX}/jobs"]
+
+
+# When one of several goes down ---------------------------------------------------------------------
+
+
+@contextmanager
+def upstream(answers: bool) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers everything, or one that dies over each request; and the methods it was sent."""
+    asked: list[str] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def handle_one(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            asked.append(self.command)
+            self.close_connection = True
+            if answers:
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        do_GET = do_POST = do_DELETE = handle_one
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with listening(Server) as address:
+        yield address, asked
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "key", "repeated"),
+    [
+        ("GET", "jobs", None, True),
+        ("DELETE", f"documents/{UUID(int=1)}", None, True),
+        ("POST", "jobs", "our-key", True),
+        ("POST", "jobs", None, False),
+        ("POST", f"jobs/{UUID(int=1)}/retry", "our-key", False),
+        ("POST", "documents", "our-key", False),
+    ],
+)
+def test_what_a_server_died_over_goes_to_another_only_if_doing_it_twice_does_it_once(
+    tmp_path: Path, method: str, path: str, key: str | None, repeated: bool
+) -> None:
+    with upstream(answers=False) as (dying, first), upstream(answers=True) as (living, second):
+        with proxied(tmp_path, dying, living) as url:
+            headers = {"Idempotency-Key": key} if key else {}
+            content = b'{"pipeline": "line"}' if method == "POST" else None
+            answer = httpx.request(method, f"{url}{PREFIX}/{path}", headers=headers, content=content, timeout=20)
+        assert first == [method]
+        assert second == ([method] if repeated else [])
+    assert (answer.status_code, error_code(answer)) == ((200, "") if repeated else (503, "api_unavailable"))
+
+
+def test_when_one_of_two_is_killed_under_load_every_job_is_there_once_and_nobody_who_looks_notices(
+    front: Front, served: Served, tmp_path: Path
+) -> None:
+    person = front.person()
+    made: dict[str, set[str]] = {}
+    looked: list[int] = []
+    under_way = Event()
+
+    def work(hand: int) -> None:
+        with httpx.Client(base_url=url, headers=person.bearer(), timeout=30) as client:
+            for number in range(30):
+                key = f"{hand}-{number}"
+                answer = send(client, key)
+                made.setdefault(key, set()).add(answer.json()["id"])
+                looked.append(client.get(f"{PREFIX}/jobs/{answer.json()['id']}").status_code)
+                if number == 5:
+                    under_way.set()
+
+    hands = [Thread(target=work, args=[hand]) for hand in range(4)]
+    with (
+        serve(front.settings, tmp_path / "doomed.log") as doomed,
+        proxied(tmp_path, doomed.url.removeprefix("http://"), served.url.removeprefix("http://")) as url,
+    ):
+        for hand in hands:
+            hand.start()
+        assert under_way.wait(30)
+        worker = doomed.worker_pid
+        doomed.process.kill()
+        os.kill(worker, signal.SIGKILL)
+        for hand in hands:
+            hand.join(60)
+    assert set(looked) == {200}
+    assert len(looked) == len(made) == 120
+    assert {len(ids) for ids in made.values()} == {1}
+    kept = front.play.all("select idempotency_key as key, id::text from jobs where tenant_id = %s", front.play.tenant)
+    assert {row["key"]: {row["id"]} for row in kept} == made
+    assert len(kept) == 120
+
+
+def send(client: httpx.Client, key: str) -> httpx.Response:
+    """Ask for a job as our documents say: with a key, and again with the same key until there is an answer."""
+
+    def ask() -> httpx.Response | None:
+        with suppress(httpx.TransportError):
+            job = {"pipeline": "line", "params": {"width": 2}}
+            answer = client.post(f"{PREFIX}/jobs", json=job, headers={"Idempotency-Key": key})
+            if answer.status_code != 503:
+                assert answer.status_code == 202, answer.text
+                return answer
+        return None
+
+    return until(ask)

@@ -23,8 +23,10 @@ order by j.id desc limit %(most)s
 select access.look_at_job(%(job_id)s, %(tenant_id)s, %(most_ahead)s) as job
 
 -- name: api_events
--- A job's state and the events after a number, in one snapshot; a row without a seq when there are none.
-select j.status as job_status, j.last_seq, e.seq, e.at, e.kind, e.stage, e.step, e.item, e.attempt, e.actor, e.message,
+-- A job's state and the events after a number, in one snapshot; a row without a seq when there are none. `silent_s`: how
+-- long nothing was written about the job.
+select j.status as job_status, j.last_seq,
+  extract(epoch from clock_timestamp() - j.updated_at)::float8 as silent_s, e.seq, e.at, e.kind, e.stage, e.step, e.item, e.attempt, e.actor, e.message,
   e.data
 from public.jobs j
 left join lateral (
