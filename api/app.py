@@ -32,11 +32,12 @@ from api.signed_uploads import uploads
 from api.streams import streams
 from api.tickets import admit_by_ticket
 from api.tokens import Verifier
+from api.webhooks import webhooks
 from tasks.db import open_pool
 from tasks.settings import Settings, load
 from tasks.storage import open_storage
 
-ROOMS = (documents, uploads, jobs, review, export, events, streams, artifacts, files, account, keys, health, docs)
+ROOMS = (documents, uploads, jobs, review, export, events, streams, artifacts, files, account, keys, webhooks, health, docs)
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",

@@ -98,6 +98,13 @@ CODES: dict[str, Code] = {
     # Keys
     "key_not_found": Code(404, "There is no such API key in this tenant."),
     "too_many_keys": Code(409, "The tenant has as many API keys as it may; `details.limit`. Revoke one first."),
+    # Webhooks
+    "webhook_not_found": Code(404, "There is no such webhook in this tenant."),
+    "webhook_url_refused": Code(422, "A webhook may not lead there; `details.reason` says why."),
+    "too_many_webhooks": Code(409, "The tenant has as many webhooks as it may have; `details.limit`."),
+    "webhook_disabled": Code(409, "The webhook is disabled, so nothing is sent to it; `details.reason`."),
+    "delivery_not_found": Code(404, "There is no such delivery of this webhook."),
+    "already_delivered": Code(409, "The endpoint has taken this delivery already."),
     # Files
     "artifact_not_found": Code(404, "There is no such artifact in this tenant."),
     "link_invalid": Code(404, "The link was not made by this API."),

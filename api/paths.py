@@ -22,6 +22,11 @@ def review_path(review_id: UUID, verb: str = "") -> str:
     return f"{PREFIX}/review/{review_id}" + (f"/{verb}" if verb else "")
 
 
+def webhook_path(webhook_id: UUID, part: str = "") -> str:
+    """Of a webhook, or of a part of it."""
+    return f"{PREFIX}/webhooks/{webhook_id}" + (f"/{part}" if part else "")
+
+
 def artifact_path(artifact_id: UUID) -> str:
     """Of an artifact."""
     return f"{PREFIX}/artifacts/{artifact_id}"

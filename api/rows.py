@@ -9,7 +9,8 @@ from api.models.documents import Document, DocumentLinks, DocumentSummary, LastJ
 from api.models.jobs import TERMINAL, Event, Job, JobError, JobLinks, JobSummary, Progress, Step, StepStatus, WaitingFor
 from api.models.reviews import Review, ReviewDetail, ReviewLinks
 from api.models.streams import ActiveJob, LiveEvent
-from api.paths import PREFIX, artifact_path, document_path, job_path, review_path
+from api.models.webhooks import Delivery, DeliveryError, DeliveryLinks, Webhook, WebhookLinks
+from api.paths import PREFIX, artifact_path, document_path, job_path, review_path, webhook_path
 from tasks.db import Row
 
 _POLL_MS = {"queued": 1_000, "running": 1_000, "awaiting_review": 30_000}
@@ -79,6 +80,24 @@ def show_review(row: Row) -> Review:
 def show_review_detail(row: Row) -> ReviewDetail:
     """A row of `api_review`."""
     return ReviewDetail(**_review(row))
+
+
+def show_webhook(row: Row) -> Webhook:
+    """A row of webhooks."""
+    links = WebhookLinks(self=webhook_path(row["id"]), deliveries=webhook_path(row["id"], "deliveries"))
+    return Webhook(**row | {"enabled": row["disabled_at"] is None, "links": links})
+
+
+def show_delivery(row: Row) -> Delivery:
+    """A row of webhook_deliveries."""
+    retry = webhook_path(row["webhook_id"], f"deliveries/{row['id']}/retry")
+    links = DeliveryLinks(
+        webhook=webhook_path(row["webhook_id"]),
+        job=job_path(row["job_id"]) if row["job_id"] else None,
+        retry=retry if row["status"] != "delivered" else None,
+    )
+    error = DeliveryError(code=row["error_code"], message=row["error_message"]) if row["error_code"] else None
+    return Delivery(**row | {"error": error, "links": links})
 
 
 def is_terminal(status: str) -> bool:

@@ -4,6 +4,7 @@
     promote    when a retry is due    puts due retries into the queue
     recover    every LEASE_S / 3      takes back what dead workers held
     sweep      every SWEEP_INTERVAL_S reconciles everything
+    deliver    every second           sends the webhooks' deliveries that are due
 
 Recover and sweep take turns over all workers: whoever comes first in an interval does it.
 """
@@ -25,6 +26,7 @@ from tasks.engine.runner import Runner
 from tasks.ledger import reconcile_arguments
 from tasks.queue import LedgerJobManager
 from tasks.settings import Settings
+from tasks.webhooks.courier import Courier
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Maintenance:
 
     def __init__(self, settings: Settings, pool: AsyncPool, worker: UUID, runner: Runner) -> None:
         self.lanes: list[LedgerJobManager] = []
+        self.courier = Courier(settings, pool)
         self.stopping = False
         self._settings = settings
         self._pool = pool
@@ -59,7 +62,13 @@ class Maintenance:
 
     def loops(self) -> dict[str, Callable[[], Awaitable[float]]]:
         """Every loop by name; each call does one round and returns the seconds until the next."""
-        return {"beat": self.beat, "promote": self.promote, "recover": self.recover, "sweep": self.sweep}
+        return {
+            "beat": self.beat,
+            "promote": self.promote,
+            "recover": self.recover,
+            "sweep": self.sweep,
+            "deliver": self.courier.deliver,
+        }
 
     async def beat(self) -> float:
         """Show that we live; stop what is no longer ours."""
@@ -91,9 +100,10 @@ class Maintenance:
         return interval
 
     async def prune(self) -> int:
-        """Forget results that nobody uses any more; returns how many."""
-        days = {"days": self._settings.result_retention_days}
-        return int((await self._ask("engine_prune_results", days))["pruned"])
+        """Forget results that nobody uses any more, and deliveries that ended long ago; returns how many."""
+        results = await self._ask("engine_prune_results", {"days": self._settings.result_retention_days})
+        deliveries = await self._ask("webhook_prune", {"days": self._settings.webhook_retention_days})
+        return int(results["pruned"] + deliveries["pruned"])
 
     async def sign_off(self) -> None:
         """Say that this worker ended in good order."""

@@ -6,6 +6,7 @@ All problems are listed at once. docs/settings.md is checked against this file b
 from __future__ import annotations
 
 import re
+import ssl
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -106,6 +107,20 @@ class Settings(BaseSettings):
     drain_timeout_s: float = Field(25, ge=0, description="How long a stopping worker lets running steps finish.")
     max_items: int = Field(10_000, ge=1, le=100_000, description="Most items a map step may have.")
 
+    # Webhooks
+    max_webhooks: int = Field(10, ge=0, le=1000, description="Webhooks a tenant may have.")
+    webhook_timeout_s: float = Field(
+        10.0, gt=0, le=60, description="How long one attempt at a delivery may take in all."
+    )
+    webhook_failing_days: float = Field(5.0, gt=0, description="A webhook that took nothing for so long is disabled.")
+    webhook_retention_days: int = Field(30, ge=1, description="Deliveries that ended are kept for so long.")
+    webhook_ca_file: Path | None = Field(
+        None, description="Certificates (PEM) of an authority that endpoints may have besides those of the system."
+    )
+    webhook_allow_loopback: bool = Field(
+        False, description="Webhooks may lead to this machine, by http too. For development."
+    )
+
     # Observation
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line written."
@@ -131,6 +146,8 @@ class Settings(BaseSettings):
         if self.storage == "local" and not self.link_secret:
             problems.append("STORAGE=local needs LINK_SECRET to sign links")
         problems += [problem for origin in self.origins if (problem := _check_origin(origin))]
+        if self.webhook_ca_file and not _holds_certificates(self.webhook_ca_file):
+            problems.append(f"WEBHOOK_CA_FILE: {self.webhook_ca_file} holds no certificates that can be read")
         if self.heartbeat_s * 3 > self.lease_s:
             problems.append("LEASE_S must be at least three times HEARTBEAT_S")
         if problems:
@@ -181,6 +198,14 @@ def _check_origin(origin: str) -> str | None:
     if found[2] and found[2] == _OWN_PORTS.get(found[1]):
         return f"ALLOWED_ORIGINS: browsers leave out the port of {origin}, so it must be left out here"
     return None
+
+
+def _holds_certificates(path: Path) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError:
+        return False
+    return True
 
 
 def _lines(error: ValidationError) -> list[str]:

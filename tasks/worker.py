@@ -86,9 +86,12 @@ async def _run_lanes(settings: Settings, sandbox: Sandbox, stop: asyncio.Event) 
             try:
                 await _drive(lanes, stop, upkeep)
                 await _give_back(lanes, desk)
+                if stop.is_set():
+                    await upkeep.courier.drain()
                 await upkeep.sign_off()
             finally:
                 await _cancel(loops)
+                await upkeep.courier.close()
             log.info("worker %s has stopped", worker_id)
 
 

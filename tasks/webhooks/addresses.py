@@ -1,0 +1,107 @@
+"""Where a webhook may lead: to public addresses over https, and nowhere inside.
+
+A name is looked up by us, every address it has is checked, and the connection is made to a checked address. So a name
+that leads elsewhere a moment later leads nowhere. Checked when a webhook is registered and again at each attempt.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+import httpx
+
+from tasks.errors import Refused
+
+MOST_URL_CHARACTERS = 2000
+LOWEST_PORT = 1024
+
+# Global by the book, and still not for us: relays of 6to4, and the host of every virtual machine on Azure.
+_INSIDE = tuple(map(ip_network, ("192.88.99.0/24", "168.63.129.16/32")))
+_NAT64 = ip_network("64:ff9b::/96")
+# Only what was given out to be global unicast, less what is set apart in it: Teredo and its like, examples, 6to4.
+_OUTSIDE_6 = ip_network("2000::/3")
+_SET_APART_6 = tuple(map(ip_network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
+
+# The addresses of a host, as text. Raises OSError.
+Resolve = Callable[[str, int], list[str]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A URL that may be called, its host as it is to be looked up, and its port."""
+
+    url: httpx.URL
+    host: str
+    port: int
+
+
+def read_endpoint(url: str, loopback: bool = False) -> Endpoint:
+    """The endpoint of a URL. Raises Refused `webhook_url_refused`. `loopback`: http is taken too, for development."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise _refused("malformed", "This is not a URL.") from None
+    if len(url) > MOST_URL_CHARACTERS:
+        raise _refused("too_long", f"A URL of a webhook has at most {MOST_URL_CHARACTERS} characters.")
+    if not parsed.host or parsed.scheme not in (("https", "http") if loopback else ("https",)):
+        raise _refused("not_https", "A webhook's URL begins with https://.")
+    if parsed.userinfo:
+        raise _refused("credentials", "Leave user and password out of the URL; the signature says who calls.")
+    if parsed.fragment:
+        raise _refused("fragment", "Leave out what follows # in the URL; it would never be sent.")
+    port = parsed.port or (443 if parsed.scheme == "https" else 80)
+    if port not in (443, 80 if parsed.scheme == "http" else 443) and port < LOWEST_PORT:
+        raise _refused("port", f"A webhook may use port 443, or one from {LOWEST_PORT} up.")
+    return Endpoint(parsed, parsed.raw_host.decode("ascii"), port)
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The addresses that the system knows of a host, without repeats. Blocks. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def check_addresses(endpoint: Endpoint, addresses: list[str], loopback: bool = False) -> list[str]:
+    """The addresses, when each of them may be called. Raises Refused `webhook_url_refused`."""
+    if not addresses:
+        raise unresolved()
+    for text in addresses:
+        address = ip_address(text)
+        allowed = loopback and address.is_loopback
+        if not allowed and (endpoint.url.scheme != "https" or not is_public(address)):
+            raise _refused("address", "This URL leads to an address that webhooks may not call.")
+    return addresses
+
+
+def find_addresses(endpoint: Endpoint, loopback: bool = False, look_up: Resolve = resolve) -> list[str]:
+    """Look an endpoint's host up, and check what is found. Blocks. Raises Refused `webhook_url_refused`."""
+    try:
+        found = look_up(endpoint.host, endpoint.port)
+    except (OSError, UnicodeError):
+        raise unresolved() from None
+    return check_addresses(endpoint, found, loopback)
+
+
+def unresolved() -> Refused:
+    """The refusal of a host that has no address."""
+    return _refused("unresolved", "The host of this URL has no address.")
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Whether an address is on the public internet, also when it only wraps another one."""
+    if isinstance(address, IPv4Address):
+        return address.is_global and not address.is_multicast and not any(address in inside for inside in _INSIDE)
+    if address.scope_id is not None:
+        return False
+    if address.ipv4_mapped is not None:
+        return is_public(address.ipv4_mapped)
+    if address in _NAT64:
+        return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+    return address in _OUTSIDE_6 and address.is_global and not any(address in part for part in _SET_APART_6)
+
+
+def _refused(reason: str, sentence: str) -> Refused:
+    return Refused("webhook_url_refused", sentence, details={"reason": reason}, status=422)
