@@ -6,6 +6,7 @@ that leads elsewhere a moment later leads nowhere. Checked when a webhook is reg
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ import httpx
 from tasks.errors import Refused
 
 MOST_URL_CHARACTERS = 2000
-LOWEST_PORT = 1024
+LOWEST_PORT, HIGHEST_PORT = 1024, 65535
+_OWN_PORTS = {"https": 443, "http": 80}
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 # Global by the book, and still not for us: relays of 6to4, and the host of every virtual machine on Azure.
 _INSIDE = tuple(map(ip_network, ("192.88.99.0/24", "168.63.129.16/32")))
@@ -52,10 +55,14 @@ def read_endpoint(url: str, loopback: bool = False) -> Endpoint:
         raise _refused("credentials", "Leave user and password out of the URL; the signature says who calls.")
     if parsed.fragment:
         raise _refused("fragment", "Leave out what follows # in the URL; it would never be sent.")
-    port = parsed.port or (443 if parsed.scheme == "https" else 80)
-    if port not in (443, 80 if parsed.scheme == "http" else 443) and port < LOWEST_PORT:
-        raise _refused("port", f"A webhook may use port 443, or one from {LOWEST_PORT} up.")
-    return Endpoint(parsed, parsed.raw_host.decode("ascii"), port)
+    host = parsed.raw_host.decode("ascii")
+    if not _HOST.fullmatch(host):
+        raise _refused("malformed", "The host of this URL is not one.")
+    own_port = _OWN_PORTS[parsed.scheme]
+    port = parsed.port or own_port
+    if port != own_port and not LOWEST_PORT <= port <= HIGHEST_PORT:
+        raise _refused("port", f"A webhook may use port {own_port}, or one from {LOWEST_PORT} to {HIGHEST_PORT}.")
+    return Endpoint(parsed, host, port)
 
 
 def resolve(host: str, port: int) -> list[str]:
