@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import threading
-from datetime import datetime
 from typing import Any, LiteralString
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
 from ledger_play import Play, broken, refused
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
 from test_plans import rows_read
-from waiting import until
-from webhook_play import deliveries, register
+from webhook_play import DAY_S, URL, deliveries, hook, register, settle, take
 
 from tasks.errors import Refused
 from tasks.webhooks import registry
-
-URL = "https://hooks.example.test/hook"
-DAY_S = 86_400.0
-
-
-def hook(play: Play, *kinds: str, tenant: UUID | None = None) -> UUID:
-    return register(play.connection, tenant or play.tenant, URL, list(kinds) or None, play.user)[0]
-
-
-def told(play: Play, webhook: UUID) -> list[str]:
-    return [delivery["kind"] for delivery in deliveries(play, webhook)]
-
-
-def take(play: Play, most: int = 100, each: int = 100, *busy: UUID) -> list[dict[str, Any]]:
-    return play.all("select * from ledger.claim_deliveries(%s, %s, %s, 40)", most, each, list(busy))
-
-
-def settle(play: Play, taken: dict[str, Any], code: str | None = None, **report: Any) -> bool | None:
-    known = {"status": 500 if code else 204, "retry_in": 5.0, "gone": False, "patience": 5 * DAY_S} | report
-    sentence = code and f"It is {code}."
-    arguments = [taken["id"], taken["attempt"], known["status"], code, sentence]
-    arguments += [known["retry_in"], known["gone"], known["patience"]]
-    query: LiteralString = "select ledger.settle_delivery(%s, %s, %s, %s, %s, %s, %s, %s)"
-    settled: bool | None = play.one(query, *arguments)
-    return settled
 
 
 def webhook_of(play: Play, webhook: UUID) -> dict[str, Any]:
@@ -50,154 +22,7 @@ def webhook_of(play: Play, webhook: UUID) -> dict[str, Any]:
     return row
 
 
-# Birth -----------------------------------------------------------------------------------------------------------------
-
-
-def test_a_job_is_told_of_from_its_first_event_to_its_last(play: Play) -> None:
-    webhook = hook(play)
-    document = play.add_document()
-    job = play.submit("reading", document_id=document, params={})
-    play.finish_all()
-    born = deliveries(play, webhook)
-    assert [one["kind"] for one in born] == ["submitted", "completed"]
-    assert [one["status"] for one in born] == ["pending"] * 2
-    event = next(event for event in play.events(job) if event["kind"] == "completed")
-    payload = born[1]["payload"]
-    assert datetime.fromisoformat(payload.pop("timestamp")) == event["at"]
-    assert payload == {
-        "type": "job.completed",
-        "data": {
-            "tenant_id": str(play.tenant), "job_id": str(job), "seq": event["seq"], "pipeline": "reading",
-            "document_id": str(document), "status": "completed", "stage": event["stage"], "percent": 100, "error": None,
-        },
-    }  # fmt: skip
-
-
-def test_every_kind_of_job_event_is_told(play: Play) -> None:
-    webhook = hook(play)
-    failed = play.submit("line")
-    play.fail(play.begin(), "broken")
-    play.retry(failed)
-    play.cancel(failed)
-    play.submit("reviewed")
-    play.complete(play.begin())
-    assert told(play, webhook) == ["submitted", "failed", "reopened", "cancelled", "submitted", "awaiting_review"]
-    failure = deliveries(play, webhook)[1]["payload"]["data"]
-    assert (failure["status"], failure["error"]) == ("failed", {"code": "broken", "message": "It is broken."})
-    assert "secret" not in str(deliveries(play, webhook)[1]["payload"])  # the operator's detail
-
-
-def test_a_webhook_is_told_what_it_wants_to_hear_and_of_its_own_tenant_only(play: Play) -> None:
-    ends = hook(play, "completed", "failed")
-    starts = hook(play, "submitted")
-    foreign = hook(play, tenant=play.add_tenant(uuid4()))
-    disabled = hook(play)
-    registry.change(play.connection, disabled, play.tenant, enabled=False)
-    play.submit("line")
-    play.finish_all()
-    assert (told(play, ends), told(play, starts)) == (["completed"], ["submitted"])
-    assert told(play, foreign) == told(play, disabled) == []
-
-
-def test_events_and_deliveries_are_there_together_or_not_at_all(real_play: Play) -> None:
-    webhook = hook(real_play)
-    with real_play.connection.transaction(force_rollback=True):
-        real_play.submit("line")
-        assert told(real_play, webhook) == ["submitted"]
-    assert deliveries(real_play, webhook) == real_play.all("select * from job_events") == []
-
-
-def test_attempts_that_are_settled_in_a_group_are_told_one_by_one(play: Play) -> None:
-    webhook = hook(play, "completed", "failed")
-    jobs = [play.submit("one") for _ in range(6)]
-    works = play.begin_all()
-    assert len(works) == 6
-    outcomes = [
-        {
-            "verb": "fail",
-            "step_run": work["step_run"],
-            "attempt": 1,
-            "code": "broken",
-            "message": "It is.",
-            "detail": "",
-        }
-        if nr % 2
-        else {
-            "verb": "complete",
-            "step_run": work["step_run"],
-            "attempt": 1,
-            "result": {"digest": "d" * 64, "value": 1},
-        }
-        for nr, work in enumerate(works)
-    ]
-    assert play.one("select ledger.settle(%s)", list(map(Jsonb, outcomes))) == [True] * 6
-    born = deliveries(play, webhook)
-    assert sorted(one["kind"] for one in born) == ["completed"] * 3 + ["failed"] * 3
-    assert {one["job_id"] for one in born} == set(jobs)
-
-
-def test_an_event_is_told_to_a_webhook_once(play: Play) -> None:
-    webhook = hook(play)
-    play.submit("line")
-    (one,) = deliveries(play, webhook)
-    columns: LiteralString = "webhook_id, tenant_id, job_id, seq, kind, payload, status, due_at, created_at"
-    again: LiteralString = f"insert into webhook_deliveries ({columns}) select {columns} from webhook_deliveries"
-    with broken(play.connection, "webhook_deliveries_job_id_seq_webhook_id_key"):
-        play.connection.execute(again)
-    assert deliveries(play, webhook) == [one]
-
-
-def test_a_tenant_without_webhooks_pays_one_look_into_an_index_for_each_such_event(play: Play) -> None:
-    for _ in range(50):
-        hook(play, tenant=play.add_tenant(uuid4()))
-    looks: LiteralString = (
-        "select relname, coalesce(idx_scan, 0) as looks, seq_scan, coalesce(idx_tup_fetch, 0) as rows"
-        " from pg_stat_xact_user_tables where relname in ('webhooks', 'webhook_deliveries') order by relname"
-    )
-    play.submit("line")
-    before = {row["relname"]: row for row in play.all(looks)}
-    for _ in range(5):
-        play.submit("line")
-    play.finish_all()
-    after = {row["relname"]: row for row in play.all(looks)}
-    announced = 5 + 6  # submitted and completed; nine step events each cost nothing
-    assert after["webhooks"]["looks"] - before["webhooks"]["looks"] == announced
-    assert after["webhooks"]["rows"] == before["webhooks"]["rows"]
-    assert after["webhooks"]["seq_scan"] == before["webhooks"]["seq_scan"]
-    assert after.get("webhook_deliveries") == before.get("webhook_deliveries")
-
-
-def test_a_job_neither_waits_for_nor_fails_with_a_webhook_that_is_being_changed_or_deleted(
-    real_play: Play, database_url: str
-) -> None:
-    changed, deleted = hook(real_play), hook(real_play)
-    with psycopg.connect(database_url, row_factory=dict_row) as owner:
-        registry.change(owner, changed, real_play.tenant, kinds=["failed"])
-        registry.remove(owner, deleted, real_play.tenant)
-        real_play.connection.execute("set lock_timeout = '50ms'")
-        job = real_play.submit("line")
-        real_play.finish_all()
-        owner.commit()
-    assert real_play.job(job)["status"] == "completed"
-    assert told(real_play, changed) == ["submitted", "completed"]
-    assert deliveries(real_play, deleted) == []
-
-
-def test_who_deletes_a_webhook_waits_for_the_job_that_is_telling_it(real_play: Play, database_url: str) -> None:
-    webhook = hook(real_play)
-    with psycopg.connect(database_url, row_factory=dict_row, autocommit=True) as owner:
-        with real_play.connection.transaction():
-            job = real_play.submit("line")
-            deleting = threading.Thread(target=registry.remove, args=(owner, webhook, real_play.tenant))
-            deleting.start()
-            until(lambda: real_play.all("select from pg_locks where not granted"))
-        deleting.join(10)
-        assert not deleting.is_alive()
-    assert real_play.job(job)["status"] == "queued"
-    assert real_play.all("select from webhook_deliveries") == []
-
-
-# Taking ----------------------------------------------------------------------------------------------------------------
+# Taking ---------------------------------------------------------------------------------------------
 
 
 def test_what_is_taken_carries_all_that_sending_needs(play: Play) -> None:
@@ -279,7 +104,7 @@ def test_with_thousands_waiting_for_broken_endpoints_taking_reads_a_few_rows(pla
     assert len(take(play, 100, 4)) == 20
 
 
-# Settling --------------------------------------------------------------------------------------------------------------
+# Settling -------------------------------------------------------------------------------------------
 
 
 def test_a_failure_is_kept_and_tried_again_when_it_is_due(play: Play) -> None:
@@ -355,7 +180,7 @@ def test_what_was_born_while_its_webhook_was_being_disabled_ends_when_it_is_due(
     assert (delivery["status"], delivery["attempts"], delivery["error_code"]) == ("failed", 0, "webhook_disabled")
 
 
-# What owners do ----------------------------------------------------------------------------------------------------------
+# What owners do -------------------------------------------------------------------------------------
 
 
 def test_enabling_again_begins_anew_and_what_failed_can_be_retried(play: Play) -> None:

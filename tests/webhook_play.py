@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
@@ -37,6 +37,8 @@ from tasks.webhooks.courier import Courier
 from tasks.webhooks.post import Post
 
 NAME = "hooks.example.test"
+URL = f"https://{NAME}/hook"
+DAY_S = 86_400.0
 KINDS = ["submitted", "awaiting_review", "completed", "failed", "cancelled", "reopened"]
 
 Behaviour = Callable[["Handler"], None]
@@ -260,3 +262,29 @@ def register(
 def deliveries(play: Play, webhook: UUID) -> list[Row]:
     """In the order of their birth."""
     return play.all("select * from webhook_deliveries where webhook_id = %s order by created_at, seq", webhook)
+
+
+def hook(play: Play, *kinds: str, tenant: UUID | None = None) -> UUID:
+    """A webhook somewhere, of the play's tenant unless told; told of all kinds unless told."""
+    return register(play.connection, tenant or play.tenant, URL, list(kinds), play.user)[0]
+
+
+def told(play: Play, webhook: UUID) -> list[str]:
+    """The kinds of its deliveries."""
+    return [delivery["kind"] for delivery in deliveries(play, webhook)]
+
+
+def take(play: Play, most: int = 100, each: int = 100, *busy: UUID) -> list[Row]:
+    """Take what is due, as a worker that has letters for `busy` in hand."""
+    return play.all("select * from ledger.claim_deliveries(%s, %s, %s, 40)", most, each, list(busy))
+
+
+def settle(play: Play, taken: dict[str, Any], code: str | None = None, **report: Any) -> bool | None:
+    """Report an attempt, as a worker does."""
+    known = {"status": 500 if code else 204, "retry_in": 5.0, "gone": False, "patience": 5 * DAY_S} | report
+    sentence = code and f"It is {code}."
+    arguments = [taken["id"], taken["attempt"], known["status"], code, sentence]
+    arguments += [known["retry_in"], known["gone"], known["patience"]]
+    query: LiteralString = "select ledger.settle_delivery(%s, %s, %s, %s, %s, %s, %s, %s)"
+    settled: bool | None = play.one(query, *arguments)
+    return settled
