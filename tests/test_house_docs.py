@@ -49,7 +49,10 @@ def _default(value: object) -> str:
 # States --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("title", "table"), [("Job", "jobs"), ("Step run", "job_steps"), ("Review", "reviews")])
+@pytest.mark.parametrize(
+    ("title", "table"),
+    [("Job", "jobs"), ("Step run", "job_steps"), ("Review", "reviews"), ("Delivery", "webhook_deliveries")],
+)
 def test_the_diagrams_show_the_states_and_arrows_of_the_tables(title: str, table: str) -> None:
     states = _states(table)
     arrows = set(ARROW.findall(_diagram(title)))
@@ -58,7 +61,7 @@ def test_the_diagrams_show_the_states_and_arrows_of_the_tables(title: str, table
     assert missing == set()
 
 
-@pytest.mark.parametrize("title", ["Job", "Step run", "Review"])
+@pytest.mark.parametrize("title", ["Job", "Step run", "Review", "Delivery"])
 def test_every_state_can_be_reached_and_left(title: str) -> None:
     arrows = set(ARROW.findall(_diagram(title)))
     states = {state for arrow in arrows for state in arrow} - {"[*]"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from api_play import free_port
 from standardwebhooks.webhooks import WebhookVerificationError
+from tree import read
 from waiting import until
 from webhook_play import (
     NAME,
@@ -83,6 +85,22 @@ def test_a_letter_is_signed_as_receivers_check_it(receiver: Receiver, folder: Fo
     heard.body += b" "
     with pytest.raises(WebhookVerificationError):
         heard.verified(secret)
+
+
+def test_the_receiver_on_the_page_takes_what_we_send_once_and_refuses_what_others_do(
+    receiver: Receiver, folder: Folder
+) -> None:
+    block = re.search(r"```python\n(.*?)```", read("docs/webhooks.md"), re.DOTALL)
+    assert block is not None
+    page: dict[str, Any] = {}
+    exec(compile(block[1], "docs/webhooks.md", "exec"), page)
+    secret = make_secret()
+    send(folder, letter(receiver.url(), secret))
+    (heard,) = receiver.heard
+    with pytest.raises(WebhookVerificationError):
+        page["receive"](make_secret(), heard.headers, heard.body)
+    assert page["receive"](secret, heard.headers, heard.body) == PAYLOAD
+    assert page["receive"](secret, heard.headers, heard.body) is None
 
 
 def test_while_a_secret_is_rotated_both_are_good(receiver: Receiver, folder: Folder) -> None:
