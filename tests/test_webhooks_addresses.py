@@ -74,6 +74,15 @@ def test_the_ways_to_write_loopback_are_seen_through(host: str) -> None:
         ("https:///hook", "not_https"),
         ("example.com", "not_https"),
         ("", "not_https"),
+        ("https://example.com\\@127.0.0.1/", "credentials"),
+        ("https://exa%6dple.com/", "malformed"),
+        ("https://[::1/", "malformed"),
+        ("https://bücher.example/", "malformed"),
+        ("https://example.com:0/", "port"),
+        ("https://example.com:x/", "port"),
+        ("https://example.com/#", "fragment"),
+        (" https://example.com/", "malformed"),
+        ("https://example.com/\x00", "malformed"),
         ("https://user@example.com/", "credentials"),
         ("https://user:secret@example.com/", "credentials"),
         ("https://example.com:22/", "port"),
@@ -90,7 +99,9 @@ def test_a_url_that_says_too_much_or_too_little_is_refused(url: str, why: str) -
     assert reason(url, "93.184.216.34") == why
 
 
-@pytest.mark.parametrize("url", ["https://example.com", "https://example.com:8443/a?b=c", "https://bücher.example/x"])
+@pytest.mark.parametrize(
+    "url", ["https://example.com", "https://example.com:8443/a?b=c", "https://xn--bcher-kva.example/%C3%A9"]
+)
 def test_an_ordinary_url_is_taken(url: str) -> None:
     assert reason(url, "93.184.216.34") == ""
 

@@ -100,22 +100,19 @@ class Post:
         patience = httpx.Timeout(self._timeout_s, connect=self._timeout_s / 2)
         body = write_body(letter)
         headers = sign(letter, body) | {
-            "Host": endpoint.url.netloc.decode("ascii"),
+            "Host": endpoint.authority,
             "Content-Type": "application/json",
             "User-Agent": _USER_AGENT,
             "Accept-Encoding": "identity",
             "Connection": "close",
         }
+        url = httpx.URL(
+            scheme=endpoint.scheme, host=address, port=endpoint.port, raw_path=endpoint.target.encode("ascii")
+        )
         async with httpx.AsyncClient(transport=transport, timeout=patience, trust_env=False) as client:
             # To the checked address; certificate and Host are those of the name.
-            request = client.stream(
-                "POST",
-                endpoint.url.copy_with(host=address),
-                content=body,
-                headers=headers,
-                extensions={"sni_hostname": endpoint.host},
-            )
-            async with request as response:
+            extensions = {"sni_hostname": endpoint.host}
+            async with client.stream("POST", url, content=body, headers=headers, extensions=extensions) as response:
                 return _judge(response)
 
 
