@@ -15,10 +15,12 @@ from uuid import UUID, uuid4
 from api_play import Front, Person, make_token
 from ledger_play import Play
 from psycopg import sql
+from webhook_play import hook
 from werkzeug.test import TestResponse
 
 from api.house import house_of
 from tasks.storage import LocalStorage
+from tasks.webhooks import registry
 
 # Who a route is open to, and which of a tenant's members and keys those are.
 MEMBERS = {"viewer", "reviewer", "editor", "owner", "viewer key", "reviewer key", "editor key"}
@@ -83,6 +85,16 @@ class Stage:
         """An API key."""
         return self.play.add_key(self.play.tenant)
 
+    def webhook(self) -> UUID:
+        """A webhook."""
+        self._webhook = hook(self.play)
+        return self._webhook
+
+    def delivery(self) -> UUID:
+        """A delivery of the webhook that was made last."""
+        pinged: UUID = registry.ping(self.play.connection, self._webhook, self.play.tenant)["id"]
+        return pinged
+
     def link(self) -> str:
         """The token of a signed link."""
         data = str(uuid4()).encode()
@@ -125,6 +137,8 @@ PARTS: dict[str, Maker] = {
     "review_id": Stage.review,
     "artifact_id": Stage.artifact,
     "key_id": Stage.key,
+    "webhook_id": Stage.webhook,
+    "delivery_id": Stage.delivery,
     "token": Stage.link,
 }
 
