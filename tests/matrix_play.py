@@ -12,7 +12,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 from uuid import UUID, uuid4
 
-from api_play import Front, Person, make_token
+from api_play import Front, Person, make_token, new_job_id
 from ledger_play import Play
 from psycopg import sql
 from webhook_play import hook
@@ -45,6 +45,7 @@ class Stage:
     def __init__(self, front: Front) -> None:
         self.front = front
         self.play: Play = front.play
+        self._webhook = new_job_id()
 
     def document(self) -> UUID:
         """A document that nothing was done with."""

@@ -50,6 +50,7 @@ _DELIVERY = {
             "seq": 57,
             "pipeline": "manuscript",
             "document_id": "01931c2e-8f1a-7c3e-9a55-2f6f0f7c1b10",
+            "batch_id": None,
             "status": "completed",
             "stage": "exporting",
             "percent": 100,

@@ -90,7 +90,7 @@ language sql stable as $$
     'timestamp', to_char(event.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
     'data', jsonb_build_object(
       'tenant_id', event.tenant_id, 'job_id', event.job_id, 'seq', event.seq, 'pipeline', job.pipeline,
-      'document_id', job.document_id, 'status', event.data -> 'status', 'stage', event.stage,
+      'document_id', job.document_id, 'batch_id', to_jsonb(job) -> 'batch_id', 'status', event.data -> 'status', 'stage', event.stage,
       'percent', event.data -> 'percent',
       'error', case when event.kind = 'failed' then jsonb_build_object('code', event.data -> 'code', 'message', event.message) end))
 $$;
