@@ -32,7 +32,8 @@ def test_a_job_is_told_of_from_its_first_event_to_its_last(play: Play) -> None:
         "type": "job.completed",
         "data": {
             "tenant_id": str(play.tenant), "job_id": str(job), "seq": event["seq"], "pipeline": "reading",
-            "document_id": str(document), "batch_id": None, "status": "completed", "stage": event["stage"], "percent": 100, "error": None,
+            "document_id": str(document), "batch_id": None, "status": "completed", "stage": event["stage"],
+            "percent": 100, "error": None,
         },
     }  # fmt: skip
 
