@@ -10,6 +10,7 @@ from uuid import UUID
 
 from ledger_play import Play, digest, items
 from psycopg import sql
+from webhook_play import hook
 
 from tasks import ledger
 
@@ -40,9 +41,12 @@ def rows_of(play: Play, relation: str) -> list[dict[str, Any]]:
 
 
 def fill(play: Play, tenant: UUID) -> None:
-    """A row of every kind for a tenant: jobs reviewed, mapped and failed, artifacts, a document, an upload, a key."""
+    """A row of every kind for a tenant: jobs reviewed, mapped and failed, artifacts, a document, an upload, a key,
+    and a webhook with its deliveries.
+    """
     play.add_key(tenant)
     play.add_upload(tenant)
+    hook(play, tenant=tenant)
     ledger.limit_tenant(play.connection, tenant, {"active_jobs": 1000})
     document = play.add_document(str(tenant), tenant=tenant)
     play.submit("reading", tenant_id=tenant, document_id=document, params={})
