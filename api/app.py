@@ -37,7 +37,22 @@ from tasks.db import open_pool
 from tasks.settings import Settings, load
 from tasks.storage import open_storage
 
-ROOMS = (documents, uploads, jobs, review, export, events, streams, artifacts, files, account, keys, webhooks, health, docs)
+ROOMS = (
+    documents,
+    uploads,
+    jobs,
+    review,
+    export,
+    events,
+    streams,
+    artifacts,
+    files,
+    account,
+    keys,
+    webhooks,
+    health,
+    docs,
+)
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
