@@ -7,6 +7,7 @@ from flask import Response, send_file
 from api.codes import refuse
 from api.contract import Access, Room
 from api.house import house
+from api.uploads import clean_name
 from tasks.storage import LocalStorage
 
 files = Room("files", "Bytes behind signed links, when they are stored on the API's own disk.")
@@ -32,7 +33,8 @@ def download_file(token: str) -> Response:
         path,
         mimetype=media_type,
         as_attachment=True,
-        download_name=filename,
+        # A step may name its files after a title, which can hold what no header can.
+        download_name=clean_name(filename),
         conditional=True,
         # The name of the stored file is the digest of its bytes.
         etag=path.name,

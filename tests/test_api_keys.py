@@ -264,6 +264,19 @@ def test_revoking_ends_a_stream_that_is_open(front: Front, served: Served) -> No
         assert [line for line in lines if line.startswith("data:")] == []
 
 
+def test_a_stream_ticket_is_worth_nothing_without_the_key_it_was_made_with(front: Front) -> None:
+    made = make(front)
+    key, nobody = machine(front, made), front.app.test_client()
+    job = submit_job(front, key)["id"]
+    tickets = [key.post("/stream-tickets").get_json()["ticket"] for _ in range(2)]
+    opened = nobody.get(f"{PREFIX}/jobs/{job}/stream?ticket={tickets[0]}", buffered=False)
+    assert opened.status_code == 200
+    opened.close()
+    front.person().call("DELETE", f"/keys/{made['id']}")
+    answer = nobody.get(f"{PREFIX}/jobs/{job}/stream?ticket={tickets[1]}")
+    assert (answer.status_code, error_code(answer)) == (403, "no_tenant")
+
+
 def test_what_is_not_there_cannot_be_revoked(front: Front) -> None:
     answer = front.person().call("DELETE", f"/keys/{uuid4()}")
     assert (answer.status_code, error_code(answer)) == (404, "key_not_found")

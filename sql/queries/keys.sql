@@ -17,6 +17,8 @@ where k.tenant_id = %(tenant_id)s and (%(before)s::uuid is null or k.id < %(befo
 order by k.id desc limit %(most)s
 
 -- name: api_enter_by_key
--- Like api_enter, for the machine that a key belongs to: one row, or none when the key is not known.
+-- Like api_enter, for the machine that a key belongs to: one row, or none when the key is not known. A key stays in its
+-- tenant, wherever else somebody has made its id a member.
 select k.key_id, k.expires_at, k.expired, e.*
 from ledger.recognise_key(%(digest)s) k cross join ledger.enter(k.key_id, %(pipeline)s, %(known)s) e
+where e.tenant_id = k.tenant_id
