@@ -7,7 +7,7 @@ from flask import Response, send_file
 from api.codes import refuse
 from api.contract import Access, Room
 from api.house import house
-from api.uploads import clean_name
+from tasks.intake import clean_name
 from tasks.storage import LocalStorage
 
 files = Room("files", "Bytes behind signed links, when they are stored on the API's own disk.")
