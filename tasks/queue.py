@@ -1,8 +1,11 @@
 """The Procrastinate app, and the seam by which its queue and our ledger are one.
 
-Procrastinate listens, keeps the number of running tasks, runs periodic chores and drains. Fetching and finishing are
-ours: a fetch claims the queue job and begins the attempt in one statement, and the statement that settles an
-attempt removes its queue job. So the two cannot disagree, and Procrastinate has nothing left to acknowledge.
+Procrastinate listens, runs periodic chores and drains. Fetching and finishing are ours: a fetch claims queue jobs and
+begins their attempts in one statement, and the statement that settles an attempt removes its queue job. So the two
+cannot disagree, and Procrastinate has nothing left to acknowledge.
+
+The step runs of one claim are one job to Procrastinate: what it does for each job costs more than a small step. So the
+number of running steps is kept here, too.
 
 Names only: this module imports no step.
 """
@@ -13,6 +16,7 @@ import asyncio
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -20,9 +24,9 @@ import procrastinate
 import psycopg
 from procrastinate import jobs, manager
 
-from tasks.db import AsyncPool, Row, statement
+from tasks.db import AsyncPool, statement
 
-RUN_STEP = "run_step"
+RUN_STEPS = "run_steps"  # of one claim; in the queue each is a row of its own, "run_step"
 CONFINED_QUEUES = ("cpu", "media")
 
 _GATHER_S = 0.002
@@ -31,7 +35,7 @@ Claimed = dict[str, Any]
 
 
 class LedgerJobManager(manager.JobManager):
-    """Fetches by claiming: as many at once as there are free slots, handed out one by one."""
+    """Fetches by claiming: as many step runs at once as there are free slots."""
 
     def __init__(self, connector: procrastinate.BaseConnector, pool: AsyncPool, worker: UUID, slots: int) -> None:
         super().__init__(connector)
@@ -40,33 +44,47 @@ class LedgerJobManager(manager.JobManager):
         self._worker = worker
         self._slots = slots
         self._ready: list[jobs.Job] = []
-        self._work: dict[int, Claimed] = {}
+        self._work: dict[int, list[Claimed]] = {}
         self._in_hand = 0
+        self._freed = asyncio.Event()
+        self._stopping = False
         self._rung = 0
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> jobs.Job | None:
-        """The next queue job, claimed and begun; None when there is none."""
+        """What was claimed and begun, step runs as one job; None when there is nothing, or when this lane stops."""
         while not self._ready:
             rung = self._rung
-            await self._gather_slots()
+            await self._find_slots()
+            if self._stopping:
+                return None
             await self._claim(list(queues) if queues is not None else None, worker_id)
             if not self._ready and self._rung == rung:
                 return None  # nothing there, and nothing came while we looked: no wake-up is lost
         return self._ready.pop(0)
 
     async def finish_job(self, job: jobs.Job, status: jobs.Status, delete_job: bool) -> None:
-        """Step runs were settled with their attempt; only chores are left to acknowledge."""
-        self._in_hand -= 1
-        if job.task_name != RUN_STEP:
+        """Step runs were settled with their attempts; only chores are left to acknowledge."""
+        if job.task_name != RUN_STEPS:
+            self.free_slot()
             await super().finish_job(job, status, delete_job=True)
 
-    def take_work(self, queue_job: int) -> Claimed:
-        """What was claimed with a queue job, once."""
-        return self._work.pop(queue_job)
+    def take_work(self, job: int) -> list[Claimed]:
+        """What was claimed with a job, once. Each is to be followed by `free_slot`."""
+        return self._work.pop(job)
+
+    def free_slot(self) -> None:
+        """One of those in hand has ended."""
+        self._in_hand -= 1
+        self._freed.set()
+
+    def stop(self) -> None:
+        """Claim nothing more."""
+        self._stopping = True
+        self._freed.set()
 
     def leftovers(self) -> list[Claimed]:
         """What was claimed and never started, because the worker stops."""
-        left, self._work, self._ready, self._in_hand = list(self._work.values()), {}, [], 0
+        left, self._work, self._ready = list(chain(*self._work.values())), {}, []
         return left
 
     async def listen_for_jobs(
@@ -86,25 +104,25 @@ class LedgerJobManager(manager.JobManager):
             traceback.clear_frames(error.__traceback__)
             raise
 
-    async def _gather_slots(self) -> None:
-        """Under load, let a few running steps end first: one claim of many is far cheaper than many of one."""
+    async def _find_slots(self) -> None:
+        """Wait for a slot. Under load, let a few more become free: one claim of many is cheaper than many of one."""
+        while self._in_hand >= self._slots and not self._stopping:
+            self._freed.clear()
+            await self._freed.wait()
         if self._slots - self._in_hand < self._slots // 4:
             await asyncio.sleep(_GATHER_S)
 
     async def _claim(self, queues: list[str] | None, queue_worker: int) -> None:
-        most = max(1, self._slots - self._in_hand)
-        arguments = {"queues": queues, "worker": self._worker, "queue_worker": queue_worker, "most": most}
+        arguments = {"queues": queues, "worker": self._worker, "queue_worker": queue_worker}
         async with self._pool.connection() as connection:
-            rows = await (await connection.execute(statement("engine_claim"), arguments)).fetchall()
-        for row in rows:
-            self.took_from[row["queue_name"]] += 1
-            self._ready.append(self._accept(row, queue_worker))
-
-    def _accept(self, row: Row, queue_worker: int) -> jobs.Job:
-        self._in_hand += 1
-        if row["work"] is not None:
-            self._work[row["id"]] = row["work"]
-        return jobs.Job.from_row(row | {"worker_id": queue_worker})
+            most = self._slots - self._in_hand
+            rows = await (await connection.execute(statement("engine_claim"), arguments | {"most": most})).fetchall()
+        self._in_hand += len(rows)
+        self.took_from.update(row["queue_name"] for row in rows)
+        self._ready += [jobs.Job.from_row(row | {"worker_id": queue_worker}) for row in rows if row["work"] is None]
+        if runs := [row for row in rows if row["work"] is not None]:
+            self._ready.append(jobs.Job.from_row(runs[0] | {"task_name": RUN_STEPS, "args": {}}))
+            self._work[runs[0]["id"]] = [row["work"] for row in runs]
 
 
 def make_app(url: str, pool: AsyncPool, worker: UUID, slots: int) -> tuple[procrastinate.App, LedgerJobManager]:
@@ -127,10 +145,18 @@ def register(
     With no periodic task, Procrastinate 3.10 does not watch its own listener and heartbeat: there must be one.
     """
 
-    @app.task(name=RUN_STEP, pass_context=True)
-    async def run(context: procrastinate.JobContext, step_run: str) -> None:
+    async def run_one(work: Claimed) -> None:
+        try:
+            await run_step(work)
+        finally:
+            lane.free_slot()
+
+    @app.task(name=RUN_STEPS, pass_context=True)
+    async def run(context: procrastinate.JobContext) -> None:
         assert context.job.id is not None
-        await run_step(lane.take_work(context.job.id))
+        ends = await asyncio.gather(*map(run_one, lane.take_work(context.job.id)), return_exceptions=True)
+        if errors := [end for end in ends if isinstance(end, Exception)]:
+            raise ExceptionGroup("step runs ended without the ledger's knowledge", errors)
 
     @app.periodic(cron="17 * * * *")
     @app.task(name="prune", queue="maintenance", queueing_lock="prune")

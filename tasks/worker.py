@@ -69,6 +69,11 @@ class Lane:
     worker: Worker
     jobs: LedgerJobManager
 
+    def stop(self) -> None:
+        """Claim nothing more, and end when what is in hand has ended."""
+        self.worker.stop()
+        self.jobs.stop()
+
 
 async def _run_lanes(settings: Settings, sandbox: Sandbox, stop: asyncio.Event) -> None:
     """Serve until `stop`, or until a lane ends by itself."""
@@ -101,7 +106,7 @@ async def _drive(lanes: list[Lane], stop: asyncio.Event, upkeep: Maintenance) ->
     await _either(stop.wait(), *(asyncio.shield(task) for task in tasks))
     upkeep.stopping = True
     for lane in lanes:
-        lane.worker.stop()
+        lane.stop()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 

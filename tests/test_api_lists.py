@@ -56,10 +56,11 @@ def test_a_filter_that_cannot_match_is_refused(front: Front, query: str) -> None
     [
         ({}, "jobs_by_tenant"),
         ({"before": str(uuid4())}, "jobs_by_tenant"),
-        ({"status": "failed"}, "jobs_by_tenant_status"),
+        ({"status": "failed"}, "jobs_ended"),
+        ({"status": "running"}, "jobs_live"),
         ({"document_id": str(uuid4())}, "jobs_by_document"),
     ],
-    ids=["all", "a later page", "by status", "by document"],
+    ids=["all", "a later page", "of the ended", "of the live", "by document"],
 )
 def test_lists_walk_an_index_and_never_the_table(front: Front, given: dict[str, str], index: str) -> None:
     asked = dict.fromkeys(["before", "status", "pipeline", "document_id"]) | {"most": 51} | given

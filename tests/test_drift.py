@@ -21,7 +21,8 @@ FORCED: dict[str, tuple[int, LiteralString]] = {
     ),
     "a job that is not over has nothing that could move it": (
         1,
-        "update job_steps set status = 'cancelled', queue_job_id = null, worker_id = null where status <> 'completed'",
+        "update job_steps set status = 'cancelled', queue_job_id = null, worker_id = null, finished_at = now()"
+        " where status <> 'completed'",
     ),
     "an item waits although its step is open": (
         1,
@@ -87,7 +88,10 @@ def test_every_problem_that_drift_knows_is_made_here(play: Play) -> None:
     assert set(re.findall(r"'(an? [^']+)'::text", view)) == set(FORCED)
 
 
-@pytest.mark.parametrize("problem", ["a queued step run has no queue job", "a step run has two queue jobs"])
+@pytest.mark.parametrize(
+    "problem",
+    ["a queued step run has no queue job", "a running step run has no queue job", "a step run has two queue jobs"],
+)
 def test_reconciling_ends_the_drift_that_can_be_repaired(fan: Play, problem: str) -> None:
     fan.connection.execute(FORCED[problem][1])
     assert fan.drift() != []

@@ -31,9 +31,11 @@ RUNS: dict[str, LiteralString] = {
     "a worker without running": "worker_id = gen_random_uuid()",
     "waiting without a time": "status = 'retrying', queue_job_id = null",
     "a time without waiting": "due_at = now()",
-    "completed without a result": "status = 'completed', queue_job_id = null",
-    "failed without a code": "status = 'failed', queue_job_id = null",
-    "cancelled with a queue job": "status = 'cancelled'",
+    "completed without a result": "status = 'completed', queue_job_id = null, finished_at = now()",
+    "failed without a code": "status = 'failed', queue_job_id = null, finished_at = now()",
+    "cancelled with a queue job": "status = 'cancelled', finished_at = now()",
+    "an end without a time": "status = 'cancelled', queue_job_id = null",
+    "a time without an end": "finished_at = now()",
     "a negative item": "item = -1",
 }
 

@@ -32,10 +32,10 @@ def test_submitting_writes_job_step_run_queue_job_and_event(play: Play) -> None:
     assert play.drift() == []
 
 
-def test_a_queue_job_carries_an_id_and_nothing_else(play: Play) -> None:
+def test_a_queue_job_carries_ids_and_nothing_else(play: Play) -> None:
     play.submit("line", params={"width": 4, "mark": "x" * 5000})
     (queued,) = play.queue()
-    assert queued["args"] == {"step_run": str(play.one("select id from job_steps"))}
+    assert queued["args"] == {"step_run": str(play.one("select id from job_steps")), "tenant": str(play.tenant)}
 
 
 def test_every_step_without_upstream_is_queued_at_once(play: Play) -> None:

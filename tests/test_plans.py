@@ -39,11 +39,11 @@ from bulk;
 insert into step_results (id, tenant_id, identity, digest, value)
 select run, tenant, encode(sha256(n::text::bytea), 'hex'), repeat('d', 64), '1' from bulk where status = 'completed';
 insert into job_steps (id, job_id, tenant_id, step, status, queue, priority, queue_job_id, result_id, due_at,
-                       created_at, queued_at, attempt, identity)
+                       created_at, queued_at, finished_at, attempt, identity)
 select run, job, tenant, step, status, case when n % 2 = 0 then 'llm' else 'cpu' end, -n,
        case when status = 'queued' then nextval('procrastinate.procrastinate_jobs_id_seq') end,
        case when status = 'completed' then run end, case when status = 'retrying' then now() + interval '1 hour' end,
-       now(), now(), 1, encode(sha256(n::text::bytea), 'hex')
+       now(), now(), case when status = 'completed' then now() end, 1, encode(sha256(n::text::bytea), 'hex')
 from bulk;
 insert into job_step_totals (job_id, tenant_id, step, total, completed, opened_at, finished_at)
 select job, tenant, step, 1, (status = 'completed')::int, now(), case when status = 'completed' then now() end
@@ -58,7 +58,7 @@ select job, tenant, 'line', step, run, case status when 'retrying' then 'open' e
        case when status <> 'retrying' then now() end
 from bulk where status <> 'queued';
 insert into procrastinate.procrastinate_jobs (id, queue_name, task_name, priority, args)
-select queue_job_id, queue, 'run_step', priority, jsonb_build_object('step_run', id)
+select queue_job_id, queue, 'run_step', priority, ledger.queue_args(id, tenant_id)
 from job_steps where status = 'queued';
 """
 

@@ -33,7 +33,7 @@ LOUD_TOTALS = """
 """
 LOUD_QUEUE = """
   insert into procrastinate.procrastinate_jobs (id, queue_name, task_name, priority, args)
-  select s.queue_job_id, s.queue, 'run_step', s.priority, jsonb_build_object('step_run', s.id)
+  select s.queue_job_id, s.queue, 'run_step', s.priority, ledger.queue_args(s.id, s.tenant_id)
   from job_steps s where s.tenant_id = %(tenant)s
 """
 

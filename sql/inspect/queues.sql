@@ -7,6 +7,6 @@ select q.name as queue,
   min(s.due_at) as next_retry,
   (select count(*) from ops.workers w where q.name = any(w.queues) and not w.stopping) as workers
 from unnest(array['cpu', 'llm', 'media', 'maintenance']) with ordinality q(name, nr)
-left join public.job_steps s on s.queue = q.name and s.status in ('queued', 'running', 'retrying')
+left join public.job_steps s on s.queue = q.name and s.finished_at is null
 group by q.name, q.nr
 order by q.nr;

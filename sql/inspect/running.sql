@@ -5,5 +5,5 @@ select s.job_id, j.pipeline, s.step, s.item, s.attempt, now() - s.started_at as 
 from public.job_steps s
 join public.jobs j on j.id = s.job_id
 left join ops.workers w on w.id = s.worker_id
-where s.status = 'running'
+where s.finished_at is null and s.status = 'running'
 order by s.started_at;

@@ -3,5 +3,5 @@ select j.id, j.tenant_id, j.pipeline, j.status, j.stage, j.percent, now() - j.up
   e.kind as last_event, e.step, e.message
 from public.jobs j
 left join public.job_events e on e.job_id = j.id and e.seq = j.last_seq
-where j.status in ('queued', 'running', 'awaiting_review') and j.updated_at < now() - interval '5 minutes'
+where j.finished_at is null and j.updated_at < now() - interval '5 minutes'
 order by j.updated_at;

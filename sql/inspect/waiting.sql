@@ -10,6 +10,6 @@ select s.job_id, j.tenant_id, j.pipeline, s.step, s.item, s.queue, now() - coale
   end as why
 from public.job_steps s
 join public.jobs j on j.id = s.job_id
-where s.status in ('queued', 'retrying', 'gated', 'held')
+where s.finished_at is null and s.status in ('queued', 'retrying', 'gated', 'held')
 order by coalesce(s.queued_at, s.created_at)
 limit 200;

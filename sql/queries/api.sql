@@ -14,6 +14,9 @@ from public.jobs j
 where j.tenant_id = %(tenant_id)s
   and (%(before)s::uuid is null or j.id < %(before)s::uuid)
   and (%(status)s::text is null or j.status = %(status)s::text)
+  -- What a status says of the end, for the indexes of what has one and of what has not.
+  and (%(status)s::text is null or case when %(status)s::text in ('completed', 'failed', 'cancelled')
+       then j.ended = %(status)s::text else j.finished_at is null end)
   and (%(pipeline)s::text is null or j.pipeline = %(pipeline)s::text)
   and (%(document_id)s::uuid is null or j.document_id = %(document_id)s::uuid)
 order by j.id desc limit %(most)s

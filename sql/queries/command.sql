@@ -44,13 +44,17 @@ select count(*) as rows, min(d.problem) as problem from ops.drift d
 
 -- name: doctor_queues
 -- For each queue: what waits, since how many seconds, and how many workers live.
-select q.name, count(s.id)::integer as waiting,
-  coalesce(extract(epoch from ledger.now() - min(s.queued_at)), 0)::double precision as oldest_s,
+select q.name,
+  (select count(*)::integer from procrastinate.procrastinate_jobs w
+   where w.status = 'todo' and w.queue_name = q.name and w.task_name = 'run_step') as waiting,
+  coalesce(extract(epoch from ledger.now() - (
+    select s.queued_at from public.job_steps s
+    where s.queue = q.name and s.status = 'queued' and s.finished_at is null and s.due_at is null
+    order by s.queued_at limit 1)), 0)::double precision as oldest_s,
   (select count(*)::integer from ops.workers w where q.name = any(w.queues) and not w.stopping
    and w.heartbeat_at > ledger.now() - make_interval(secs => %(lease_s)s)) as workers
 from unnest(%(queues)s::text[]) with ordinality q(name, nr)
-left join public.job_steps s on s.queue = q.name and s.status = 'queued'
-group by q.name, q.nr order by q.nr
+order by q.nr
 
 -- name: doctor_sweep
 -- Seconds since a worker last reconciled the ledger; null when none ever did.

@@ -4,7 +4,7 @@ select * from ledger.claim(%(queues)s, %(worker)s, %(queue_worker)s, %(most)s)
 
 -- name: engine_settle
 -- End attempts, many in one transaction: each completes, fails, or is given back.
-select ledger.settle(%(outcomes)s::jsonb[]) as accepted
+select ledger.settle(array(select jsonb_array_elements(%(outcomes)s))) as accepted
 
 -- name: engine_progress
 -- Say how far a running attempt is.

@@ -63,12 +63,9 @@ left join lateral (
     j.progress_total, j.progress_message, j.error_code, j.error_message, j.created_at, j.started_at, j.finished_at,
     j.last_seq, case when j.status in ('running', 'awaiting_review') then (select r.id from public.reviews r
       where r.job_id = j.id and r.status = 'open' order by r.id limit 1) end as review_id
-  from unnest('{queued,running,awaiting_review}'::text[]) s(status)
-  cross join lateral (
-    select o.* from public.jobs o
-    where o.tenant_id = %(tenant_id)s and o.status = s.status
-      and (%(pipeline)s::text is null or o.pipeline = %(pipeline)s::text)
-    order by o.id desc limit %(most)s) j
+  from public.jobs j
+  where j.tenant_id = %(tenant_id)s and j.finished_at is null
+    and (%(pipeline)s::text is null or j.pipeline = %(pipeline)s::text)
   order by j.id desc limit %(most)s) a on true
 where t.id = %(tenant_id)s
 order by a.id desc

@@ -55,7 +55,7 @@ class Attempt:
 
     @classmethod
     def from_work(cls, work: dict[str, Any]) -> Attempt:
-        """Read what `ledger.describe_work` wrote."""
+        """Read what `ledger.describe` wrote."""
         reuse = work["reuse"]
         return cls(
             step_run=UUID(work["step_run"]),

@@ -92,7 +92,7 @@ class Desk:
 
     async def _persist(self, outcomes: list[Outcome]) -> list[bool]:
         """Send until it is answered: what was done is not done again, because its attempts no longer run."""
-        arguments = {"outcomes": [Jsonb(outcome) for outcome in outcomes]}
+        arguments = {"outcomes": Jsonb(outcomes)}
         clock = asyncio.get_running_loop().time
         deadline, delay = clock() + _PATIENCE_S, 0.05
         while True:

@@ -34,7 +34,7 @@ select (jsonb_populate_record(e, jsonb_build_object('job_id', c.job))).*
 from copies c, public.job_events e where e.job_id = %(job)s order by c.n, e.seq;
 
 insert into procrastinate.procrastinate_jobs (id, queue_name, task_name, priority, args)
-select c.queue_job, s.queue, 'run_step', c.priority, jsonb_build_object('step_run', c.run)
+select c.queue_job, s.queue, 'run_step', c.priority, ledger.queue_args(c.run, s.tenant_id)
 from copies c, public.job_steps s where s.job_id = %(job)s and c.queue_job is not null order by c.n;
 
 drop table copies;
