@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -11,6 +9,7 @@ from typing import cast
 
 from flask import Flask, current_app
 
+from api.clearing import Clearing
 from api.graphs import Graphs
 from api.live import Hub
 from api.rates import Rates
@@ -18,9 +17,6 @@ from api.tokens import Verifier
 from tasks.db import Pool
 from tasks.settings import Settings
 from tasks.storage import Storage
-
-# An upload that was not written to for this long belongs to a process that is gone.
-_ABANDONED_S = 3600
 
 
 @dataclass
@@ -40,18 +36,16 @@ class House:
     graphs: Graphs = field(default_factory=Graphs)
     rates: Rates = field(default_factory=Rates)
     schema_current: bool = False
+    clearing: Clearing = field(init=False)
 
     def open(self) -> None:
-        """Make room for uploads, and clear away what a killed process left there."""
-        self.staging.mkdir(parents=True, exist_ok=True)
-        for left in self.staging.glob("upload-*"):
-            # Another process may clear up, or finish its upload, at the same moment.
-            with suppress(FileNotFoundError):
-                if left.stat().st_mtime < time.time() - _ABANDONED_S:
-                    left.unlink()
+        """Make room for uploads, and clear away what killed processes leave there."""
+        self.clearing = Clearing(self.staging, self.settings.sweep_interval_s)
+        self.clearing.start()
 
     def close(self) -> None:
         """End streams and long polls, then the connections."""
+        self.clearing.close()
         self.live.close()
         self.pool.close()
 

@@ -24,6 +24,7 @@ from tasks.documents.kinds import HEAD_BYTES
 from tasks.errors import Refused
 from tasks.intake import clean_name
 from tasks.storage import full_disk_is_unavailable
+from tasks.storage.files import hold
 
 FIELD = "file"
 MIB = 1024 * 1024
@@ -93,6 +94,7 @@ class Inlet:
         with full_disk_is_unavailable():
             # Unbuffered: what could not be written must not be tried again when the file is closed.
             self._file = NamedTemporaryFile(dir=self._staging, prefix="upload-", buffering=0, delete=False)  # noqa: SIM115
+            hold(self._file.file)
         return cast(IO[bytes], self)
 
     def write(self, data: bytes) -> int:

@@ -19,6 +19,7 @@ from tasks.documents.kinds import HEAD_BYTES, Kind, sniff
 from tasks.errors import Refused
 from tasks.ledger import new_id
 from tasks.storage import Drawn, Storage
+from tasks.storage.files import hold
 
 _MOST_NAME = 500
 _TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -62,12 +63,14 @@ class Arrival:
 @contextmanager
 def staged(staging: Path) -> Iterator[Path]:
     """Where to draw one object to. Nothing lies there afterwards."""
-    # The API clears away what a killed process left under this name.
     path = staging / f"upload-{new_id()}"
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
+    with path.open("xb") as file:
+        # While it is held, nobody takes it for what a killed process left.
+        hold(file)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def examine(storage: Storage, announced: Announced, target: Path) -> Arrival:

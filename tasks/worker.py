@@ -20,6 +20,7 @@ import psycopg
 from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool
 
+from tasks.collector import Collector
 from tasks.db import AsyncPool, notice_end_async, statement_connection
 from tasks.engine.attempt import Attempt
 from tasks.engine.desk import AWAY, Desk
@@ -84,6 +85,7 @@ async def _run_lanes(settings: Settings, sandbox: Sandbox, stop: asyncio.Event) 
         runner = Runner(settings, desk, storage, sandbox)
         upkeep = Maintenance(settings, pool, worker_id, runner)
         loops_of_all = upkeep.loops() | Reception(settings, pool, worker_id, storage).loops()
+        loops_of_all |= Collector(settings, pool, worker_id, storage).loops()
         async with _lanes(settings, pool, worker_id, runner, upkeep) as lanes:
             await upkeep.beat()
             loops = [asyncio.create_task(keep_running(name, once)) for name, once in loops_of_all.items()]

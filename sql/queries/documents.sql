@@ -35,3 +35,15 @@ select ledger.delete_document(%(document_id)s, %(tenant_id)s, %(user_id)s, %(for
 -- name: bytes_announce
 -- Say that bytes are about to be stored, before they are.
 select ledger.announce_bytes(%(tenant_id)s, %(digests)s, %(for_s)s)
+
+-- name: bytes_take_loose
+-- What is due among the bytes that nobody may name; those that must go stay locked until the transaction ends.
+select looked_at, nameless from ledger.take_loose_bytes(%(most)s)
+
+-- name: bytes_unread_results
+-- Results in Storage of which it is not known yet what they point to.
+select id, tenant_id, blob, artifacts from ledger.unread_results(%(most)s)
+
+-- name: bytes_note_blobs
+-- Write down what such a result points to.
+select ledger.note_blobs(%(result)s, %(digests)s)

@@ -456,12 +456,12 @@ create trigger loosen after delete on public.artifacts referencing old table as 
 create trigger loosen after delete on public.step_results referencing old table as gone
   for each statement execute function ledger.loosen_results();
 
-create function ledger.bytes_are_named(of_tenant uuid, digest text) returns boolean language plpgsql stable as $$
+create function ledger.bytes_are_named(of_tenant uuid, content text) returns boolean language plpgsql stable as $$
 begin
-  return exists (select from public.documents d where d.tenant_id = of_tenant and d.sha256 = digest)
-      or exists (select from public.artifacts a where a.tenant_id = of_tenant and a.sha256 = digest)
+  return exists (select from public.documents d where d.tenant_id = of_tenant and d.sha256 = content)
+      or exists (select from public.artifacts a where a.tenant_id = of_tenant and a.sha256 = content)
       or exists (select from public.step_results r
-                 where r.blobs @> array[digest] and r.blobs <> '{}' and r.tenant_id = of_tenant);
+                 where r.blobs @> array[content] and r.blobs <> '{}' and r.tenant_id = of_tenant);
 end $$;
 
 -- What is due, at most so much of it: how much was looked at, and the bytes that must go, as {"tenant", "sha256"}. Their

@@ -56,6 +56,10 @@ class Desk:
         report = {"current": max(0, current), "total": max(0, total), "message": _storable(message)}
         return bool((await self._ask("engine_progress", attempt.token | report))["accepted"])
 
+    async def announce(self, tenant: UUID, digests: list[str], for_s: float) -> None:
+        """Say that bytes are about to be stored: nobody deletes them while the attempt can still name them."""
+        await self._ask("bytes_announce", {"tenant_id": tenant, "digests": digests, "for_s": for_s})
+
     async def gather(self, job: UUID, step: str) -> list[Stored]:
         """All results of a mapped step, in item order."""
         async with self._pool.connection() as connection:

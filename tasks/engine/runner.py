@@ -190,6 +190,7 @@ class Runner:
         if returned.blobs or returned.pointers:
             result["blobs"] = sorted(returned.blobs | returned.pointers)
         if returned.blobs:
+            await self._desk.announce(attempt.tenant, sorted(returned.blobs), self._settings.collect_after_s)
             await asyncio.to_thread(self._put_all, attempt, returned.blobs, space.folder)
         return result
 

@@ -81,6 +81,9 @@ class Storage(Protocol):
         Names that begin with a dot are left out: they are on their way, or keep a folder open.
         """
 
+    def tidy(self) -> None:
+        """Remove what was being stored here by processes that are gone."""
+
     def check(self) -> None:
         """Raise Unavailable, with the cause, when the store cannot be used."""
 

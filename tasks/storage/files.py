@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
@@ -14,6 +16,9 @@ from typing import IO
 from tasks.errors import Refused, Unavailable
 
 CHUNK = 1024 * 1024
+
+# Between making a file and holding it there is an instant in which nobody holds it.
+_JUST_MADE_S = 10.0
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 BROKEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -47,6 +52,32 @@ def file_not_found() -> Refused:
     return Refused("file_not_found", "The file is no longer there.", status=404)
 
 
+def hold(file: IO[bytes]) -> None:
+    """Keep a staged file from being cleared away for as long as it is open: however its process ends, that lets go."""
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def clear_staging(folder: Path) -> int:
+    """Remove what processes that are gone have left in a staging folder; returns how many files."""
+    removed = 0
+    for path in folder.iterdir():
+        # Another process may clear up, or finish what it stages, at the same moment.
+        with suppress(FileNotFoundError):
+            if path.is_file() and path.stat().st_mtime < time.time() - _JUST_MADE_S and _is_let_go(path):
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _is_let_go(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            hold(file)
+        except BlockingIOError:
+            return False
+    return True
+
+
 @contextmanager
 def arriving(target: Path, *, staging: Path | None = None, durable: bool = False) -> Iterator[IO[bytes]]:
     """A file to write to, that becomes `target` when the block ends well, and is gone when it does not.
@@ -55,6 +86,7 @@ def arriving(target: Path, *, staging: Path | None = None, durable: bool = False
     durable: wait until the disk has it. Files of one attempt need not outlive the machine's power.
     """
     with full_disk_is_unavailable(), NamedTemporaryFile(dir=staging or target.parent, delete=False) as part:
+        hold(part.file)
         try:
             yield part
             part.flush()

@@ -18,6 +18,7 @@ from tasks.settings import Settings
 from tasks.storage.files import (
     CHUNK,
     arriving,
+    clear_staging,
     file_not_found,
     full_disk_is_unavailable,
     read_chunks,
@@ -143,6 +144,10 @@ class LocalStorage:
                         folders.append(Path(entry.path))
                     elif entry.is_file(follow_symlinks=False):
                         yield Path(entry.path).relative_to(area).as_posix()
+
+    def tidy(self) -> None:
+        """See Storage."""
+        clear_staging(self.staging)
 
     def check(self) -> None:
         """See Storage."""

@@ -153,6 +153,9 @@ class SupabaseStorage:
         """See Storage. The store serves all types as plain bytes, for saving; `media_type` is not told to it."""
         return self._try(lambda: self._sign(_key(tenant_id, sha256), self._ttl_s, filename))
 
+    def tidy(self) -> None:
+        """See Storage. An upload that broke off has left no object."""
+
     def check(self) -> None:
         """See Storage. A public bucket is no place for manuscripts, and is not used."""
         bucket = self._try(lambda: self._client.get_bucket(self._bucket))
