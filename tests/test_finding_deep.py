@@ -1,4 +1,4 @@
-"""Finding reads a few rows through an index, however many there are; and letters find, where the database has pg_trgm."""
+"""Finding reads few rows through an index, however many there are; and letters find, where there is pg_trgm."""
 
 from __future__ import annotations
 
