@@ -16,6 +16,8 @@ from webhook_play import deliveries, hook, told
 
 from tasks.webhooks import registry
 
+WAITING: LiteralString = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
 
 def test_a_job_is_told_of_from_its_first_event_to_its_last(play: Play) -> None:
     webhook = hook(play)
@@ -155,7 +157,7 @@ def test_who_deletes_a_webhook_waits_for_the_job_that_is_telling_it(real_play: P
             job = real_play.submit("line")
             deleting = threading.Thread(target=registry.remove, args=(owner, webhook, real_play.tenant))
             deleting.start()
-            until(lambda: real_play.all("select from pg_locks where not granted"))
+            until(lambda: real_play.all(WAITING))
         deleting.join(10)
         assert not deleting.is_alive()
     assert real_play.job(job)["status"] == "queued"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, LiteralString
-from uuid import UUID
+from typing import Any, LiteralString, cast
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -28,10 +28,13 @@ from webhook_play import (
 )
 from worker_process import House, WorkerProcess
 
+from tasks.maintenance import Maintenance
 from tasks.webhooks import registry
 from tasks.webhooks.courier import BACK_OFF_S, LONGEST_WAIT_S, wait_before_retry
 
-RECORDING: LiteralString = "select distinct pid from pg_locks where not granted"
+RECORDING: LiteralString = (
+    "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +154,23 @@ def test_an_address_that_turned_inside_after_registration_is_a_failure_in_the_lo
     assert (delivery["status"], delivery["error_code"]) == ("pending", "url_address")
     assert "127.0.0.1" not in delivery["error_message"]
     assert receiver.heard == []
+
+
+def test_the_chore_of_the_workers_forgets_what_ended_long_ago(sender: Sender, receiver: Receiver) -> None:
+    webhook, _ = register(sender.play.connection, sender.play.tenant, receiver.url())
+    sender.play.submit("line")
+    sender.send_due()
+    waiting, _ = register(sender.play.connection, sender.play.tenant, receiver.url())
+    sender.play.submit("line")
+
+    async def prune(pool: Any) -> None:
+        await Maintenance(sender.settings, pool, uuid4(), cast(Any, None)).prune()
+
+    sender.run(prune, 29 * DAY_S)
+    assert len(deliveries(sender.play, webhook)) == 2
+    sender.run(prune, 31 * DAY_S)
+    assert [one["status"] for one in deliveries(sender.play, webhook)] == ["pending"]
+    assert len(deliveries(sender.play, waiting)) == 1
 
 
 # Real workers ---------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_play import free_port
+from api_play import free_port, make_settings
+from pydantic import ValidationError
 from standardwebhooks.webhooks import WebhookVerificationError
 from tree import read
 from waiting import until
@@ -237,6 +238,15 @@ def test_an_answer_that_never_ends_is_an_answer(receiver: Receiver, folder: Fold
 def test_a_certificate_of_nobody_we_know_is_no_certificate(receiver: Receiver, folder: Folder) -> None:
     assert send(folder, letter(receiver.url()), webhook_ca_file=None).code == "tls_failed"
     assert receiver.heard == []
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_without_certificates_is_told_at_once(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "authority.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ValidationError, match="WEBHOOK_CA_FILE"):
+        make_settings("postgresql://nowhere", tmp_path, webhook_ca_file=file)
 
 
 def test_a_certificate_for_another_name_is_no_certificate(receiver: Receiver, folder: Folder) -> None:

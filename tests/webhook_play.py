@@ -11,7 +11,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -232,18 +232,24 @@ class Sender:
 
     def send_due(self, later_s: float = 0.0) -> None:
         """Send what is due, with the ledger's clock moved."""
-        asyncio.run(self._round(later_s))
+        self.run(self._send_due, later_s)
 
-    async def _round(self, later_s: float) -> None:
-        options = {"options": f"-c ledger.clock_offset={later_s:f}s"}
-        pool: Any = AsyncConnectionPool(
-            self.settings.direct_url, kwargs=statement_connection() | options, min_size=1, open=False
-        )
-        async with pool:
-            courier = Courier(self.settings, pool, Post(self.settings, self.look_up))
-            await courier.deliver()
-            await courier.drain()
-            await courier.close()
+    def run(self, scene: Callable[[Any], Awaitable[None]], later_s: float) -> None:
+        """Do something with a worker's connections, whose clock is moved."""
+
+        async def play() -> None:
+            options = {"options": f"-c ledger.clock_offset={later_s:f}s"}
+            connect = statement_connection() | options
+            async with AsyncConnectionPool(self.settings.direct_url, kwargs=connect, min_size=1, open=False) as pool:
+                await scene(pool)
+
+        asyncio.run(play())
+
+    async def _send_due(self, pool: Any) -> None:
+        courier = Courier(self.settings, pool, Post(self.settings, self.look_up))
+        await courier.deliver()
+        await courier.drain()
+        await courier.close()
 
 
 def register(
