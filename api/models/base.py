@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# 16 bytes in base64url, without the padding.
-CURSOR_PATTERN = "^[A-Za-z0-9_-]{21}[AQgw]$"
+# An id, 16 bytes, in base64url without the padding; behind a relevance, 4 bytes, where a list is ordered by that.
+_BY_ID = "[A-Za-z0-9_-]{21}[AQgw]"
+_BY_RELEVANCE = "[A-Za-z0-9_-]{26}[AEIMQUYcgkosw048]"
 
 
 class Answer(BaseModel):
@@ -22,13 +23,13 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
-def cursor_field() -> Any:
+def cursor_field(*, ranked: bool = False) -> Any:
     """The cursor of a list. What a cursor looks like is told, and what is none is refused with a code of its own."""
     return Field(
         None,
         max_length=64,
         description="`next_cursor` of the page before.",
-        json_schema_extra={"pattern": CURSOR_PATTERN},
+        json_schema_extra={"pattern": f"^({_BY_ID}|{_BY_RELEVANCE})$" if ranked else f"^{_BY_ID}$"},
     )
 
 

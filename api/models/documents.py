@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field
 
-from api.models.base import Answer, Page, Request, example
+from api.models.base import Answer, Page, Request, cursor_field, example
 from api.models.jobs import Job, JobStatus
 
 DocumentStatus = Literal["uploaded", "finalised"]
@@ -136,6 +136,7 @@ class Documents(Answer):
 class DocumentsPage(Page):
     """Which documents. Several filters: those that fit all."""
 
+    cursor: str | None = cursor_field(ranked=True)
     q: str | None = Field(
         None,
         min_length=1,
