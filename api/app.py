@@ -24,11 +24,14 @@ from api.jobs import jobs
 from api.keys import keys
 from api.live import Hub
 from api.logs import log_when_sent
+from api.meter import count_when_sent
+from api.metrics import metrics
 from api.paths import PREFIX
 from api.people import admit, identify
 from api.rates import tell_rate
 from api.review import review
 from api.signed_uploads import uploads
+from api.spans import begin_span, end_span_when_sent
 from api.streams import streams
 from api.tickets import admit_by_ticket
 from api.tokens import Verifier
@@ -36,6 +39,7 @@ from api.webhooks import webhooks
 from tasks.db import open_pool
 from tasks.settings import Settings, load
 from tasks.storage import open_storage
+from tasks.tracing import open_tracing
 
 ROOMS = (
     documents,
@@ -51,6 +55,7 @@ ROOMS = (
     keys,
     webhooks,
     health,
+    metrics,
     docs,
 )
 
@@ -76,7 +81,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     _furnish(settings).install(app)
     for room in ROOMS:
         app.register_blueprint(room, url_prefix=PREFIX)
-    app.register_blueprint(health, name="health_at_root")
+    for room in (health, metrics):
+        app.register_blueprint(room, name=f"{room.name}_at_root")
     failures.register(app)
     app.before_request(_admit)
     app.after_request(_dress)
@@ -94,6 +100,7 @@ def _furnish(settings: Settings) -> House:
         live=Hub(settings.direct_url, pool),
         staging=settings.storage_path.resolve() / "staging",
         exports=BoundedSemaphore(settings.export_connections),
+        tracing=open_tracing(settings, "ledgerline-web"),
     )
     house.open()
     return house
@@ -103,6 +110,7 @@ def _admit() -> Response | None:
     """Nobody gets past here with nothing to show, except to what is declared public: forgetting closes, never opens."""
     g.started = time.monotonic()
     request_id()
+    begin_span()
     limit_silence()
     preflight = answer_preflight()
     if preflight is not None or request.routing_exception is not None:
@@ -122,4 +130,4 @@ def _dress(response: Response) -> Response:
     response.headers[REQUEST_ID] = request_id()
     tell_rate(response)
     open_to_origin(response)
-    return log_when_sent(response)
+    return log_when_sent(count_when_sent(end_span_when_sent(response)))

@@ -110,6 +110,8 @@ CODES: dict[str, Code] = {
     "link_invalid": Code(404, "The link was not made by this API."),
     "link_expired": Code(410, "The link has expired. Ask for a new one."),
     "file_not_found": Code(404, "The bytes are gone."),
+    # Watching
+    "metrics_refused": Code(403, "Send METRICS_TOKEN; while none is set, only callers on the same machine are told."),
     # Our side
     "internal_error": Code(500, "Something went wrong here. The request id finds it in the log."),
     "database_unavailable": Code(503, "The database is away. Try again after `Retry-After` seconds."),

@@ -6,7 +6,7 @@ import logging
 import math
 
 import psycopg
-from flask import Flask, Response
+from flask import Flask, Response, g
 from psycopg_pool import PoolClosed, PoolTimeout
 from werkzeug.exceptions import HTTPException
 
@@ -74,5 +74,6 @@ def _unforeseen(error: Exception) -> Response:
 
 
 def _envelope(status: int, code: str, message: str, details: dict[str, object], headers: dict[str, str]) -> Response:
+    g.error_code = code
     body = Error(error=ErrorBody(code=code, message=message, details=details))
     return Response(body.model_dump_json(), status, headers, mimetype="application/json")

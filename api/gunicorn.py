@@ -9,12 +9,22 @@ from gevent import monkey
 monkey.patch_all()
 
 import logging  # noqa: E402
+import os  # noqa: E402
+import shutil  # noqa: E402
+import tempfile  # noqa: E402
 from typing import Any  # noqa: E402
 
+# Where each process counts in files of its own. prometheus_client looks once whether there is such a folder.
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+if _FOLDER not in os.environ:
+    os.environ[_FOLDER] = tempfile.mkdtemp(prefix="ledgerline-metrics-")
+
 import gevent  # noqa: E402
+from prometheus_client.multiprocess import mark_process_dead  # noqa: E402
 
 from api.house import house_of  # noqa: E402
 from api.logs import configure  # noqa: E402
+from api.meter import gauge  # noqa: E402
 from tasks.settings import load  # noqa: E402
 
 _settings = load()
@@ -51,7 +61,24 @@ def post_worker_init(worker: Any) -> None:
     logging.getLogger("ledgerline.api").info("serving on %s", ", ".join(map(str, worker.sockets)))
 
 
+def worker_exit(server: Any, worker: Any) -> None:
+    """In the worker, at its end."""
+    if worker.wsgi is not None:
+        house_of(worker.wsgi).send_traces()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """In the arbiter, when a worker has ended: what it had in hand counts no more."""
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(server: Any) -> None:
+    """In the arbiter, at the very end."""
+    shutil.rmtree(os.environ[_FOLDER], ignore_errors=True)
+
+
 def _watch(worker: Any, desk: Any) -> None:
     while worker.alive:
+        gauge(desk)
         gevent.sleep(_TICK_S)
     desk.live.close()

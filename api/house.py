@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from flask import Flask, current_app
 
@@ -17,6 +17,9 @@ from api.tokens import Verifier
 from tasks.db import Pool
 from tasks.settings import Settings
 from tasks.storage import Storage
+
+if TYPE_CHECKING:
+    from tasks.spans import Tracing
 
 
 @dataclass
@@ -35,6 +38,7 @@ class House:
     exports: BoundedSemaphore
     graphs: Graphs = field(default_factory=Graphs)
     rates: Rates = field(default_factory=Rates)
+    tracing: Tracing | None = None
     schema_current: bool = False
     clearing: Clearing = field(init=False)
 
@@ -48,6 +52,12 @@ class House:
         self.clearing.close()
         self.live.close()
         self.pool.close()
+        self.send_traces()
+
+    def send_traces(self) -> None:
+        """Send what is left of them, and no more from here on."""
+        if self.tracing is not None:
+            self.tracing.close()
 
     def install(self, app: Flask) -> None:
         """Make `house()` find this house in requests of the app."""

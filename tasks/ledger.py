@@ -7,7 +7,8 @@ What workers do with attempts is in `engine.attempts`. Refusals of the ledger ar
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, cast
@@ -20,12 +21,16 @@ from psycopg.types.json import Jsonb
 from tasks.db import Row, refusals, statement
 from tasks.pipeline import Pipeline
 from tasks.settings import Settings
+from tasks.tracing import current_trace
 
 Connection = psycopg.Connection[Row]
 
 # Of the settings, what the ledger's functions hold tenants to; and what one tenant can have of its own.
 RELEASED_LIMITS = ("max_active_jobs", "max_stored_bytes", "max_queue_depth")
 TENANT_LIMITS = ("active_jobs", "stored_bytes", "upload_bytes", "requests_per_minute")
+
+# Upper ends, in seconds, of what `ops.attempt_counts` has as `buckets`; one more counts what took longer.
+ATTEMPT_BUCKETS = (0.01, 0.1, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ def new_id() -> UUID:
 
 def submit(connection: Connection, submission: Submission) -> Submitted:
     """Make a job, or find the one an equal request made. Raises Refused with the reason."""
-    answer = _one(connection, "ledger_submit", _order(submission))["submitted"]
+    with _carrying_trace(connection):
+        answer = _one(connection, "ledger_submit", _order(submission))["submitted"]
     return Submitted(UUID(answer["job"]), answer["created"])
 
 
@@ -69,8 +75,22 @@ def submit_and_look(
     user may see of it, as `access.look_at_job` tells it.
     """
     asked = _order(submission) | {"claims": json.dumps(claims), "most_ahead": most_ahead}
-    answer = _one(connection, "ledger_submit_and_look", asked)["submitted"]
+    with _carrying_trace(connection):
+        answer = _one(connection, "ledger_submit_and_look", asked)["submitted"]
     return answer["created"], answer["look"]
+
+
+@contextmanager
+def _carrying_trace(connection: Connection) -> Iterator[None]:
+    """Jobs that are submitted within belong to the trace that is going on. What is sent together is one round trip and
+    one transaction, which the trace is said for."""
+    trace = current_trace()
+    if trace is None:
+        yield
+        return
+    with connection.pipeline():
+        connection.execute(statement("ledger_carry_trace"), {"trace": trace})
+        yield
 
 
 def add_document(connection: Connection, document: dict[str, Any]) -> Row:

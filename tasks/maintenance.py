@@ -5,6 +5,7 @@
     recover    every LEASE_S / 3      takes back what dead workers held
     sweep      every SWEEP_INTERVAL_S reconciles everything
     deliver    every second           sends the webhooks' deliveries that are due
+    tell       every few seconds      adds what became of this worker's attempts to the counts of all
 
 Recover and sweep take turns over all workers: whoever comes first in an interval does it.
 """
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _PROMOTE_AT_MOST = 1000
 _PROMOTE_S = 1.0
+_TELL_S = 5.0
 
 
 async def keep_running(name: str, once: Callable[[], Awaitable[float]]) -> None:
@@ -68,6 +70,7 @@ class Maintenance:
             "recover": self.recover,
             "sweep": self.sweep,
             "deliver": self.courier.deliver,
+            "tell": self.tell,
         }
 
     async def beat(self) -> float:
@@ -99,6 +102,17 @@ class Maintenance:
         await self._in_turn("sweep", interval, "ledger_reconcile")
         return interval
 
+    async def tell(self) -> float:
+        """Add up what became of attempts; what cannot be told now is told later."""
+        told = self._runner.tally.take()
+        if told:
+            try:
+                await self._ask("engine_count_attempts", {"told": Jsonb(told)})
+            except BaseException:
+                self._runner.tally.give_back(told)
+                raise
+        return _TELL_S
+
     async def prune(self) -> int:
         """Forget results that nobody uses any more, and deliveries that ended long ago; returns how many."""
         results = await self._ask("engine_prune_results", {"days": self._settings.result_retention_days})
@@ -106,7 +120,8 @@ class Maintenance:
         return int(results["pruned"] + deliveries["pruned"])
 
     async def sign_off(self) -> None:
-        """Say that this worker ended in good order."""
+        """Say that this worker ended in good order, and what it has not told yet."""
+        await self.tell()
         await self._ask("engine_sign_off", {"worker": self._worker})
 
     async def _in_turn(self, chore: str, interval: float, name: str) -> None:

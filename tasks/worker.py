@@ -13,7 +13,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
@@ -33,6 +33,10 @@ from tasks.reception import Reception
 from tasks.sandbox import Sandbox
 from tasks.settings import Settings
 from tasks.storage import open_storage
+from tasks.tracing import TraceNote, open_tracing
+
+if TYPE_CHECKING:
+    from tasks.spans import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +46,9 @@ _REBUILD_S = 1.0
 
 def run(settings: Settings) -> int:
     """Serve the configured queues until SIGTERM or SIGINT, then drain. Returns the exit code."""
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s%(trace)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(TraceNote())
     logging.getLogger("procrastinate").setLevel(logging.WARNING)
     asyncio.run(_serve(settings))
     return 0
@@ -54,13 +60,16 @@ async def _serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
     preload = ["tasks.engine.call", *modules(settings.pipeline_packages)]
     async with Sandbox(settings.worker_children, max_tasks=settings.child_max_tasks, preload=preload) as sandbox:
+        tracing = open_tracing(settings, "ledgerline-worker")
         while not stop.is_set():
             try:
-                await _run_lanes(settings, sandbox, stop)
+                await _run_lanes(settings, sandbox, tracing, stop)
             except (*AWAY, OSError) as error:
                 log.warning("the database is away (%s); trying again", type(error).__name__)
             if not stop.is_set():
                 await _either(stop.wait(), asyncio.sleep(_REBUILD_S))
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
 
 @dataclass
@@ -76,13 +85,13 @@ class Lane:
         self.jobs.stop()
 
 
-async def _run_lanes(settings: Settings, sandbox: Sandbox, stop: asyncio.Event) -> None:
+async def _run_lanes(settings: Settings, sandbox: Sandbox, tracing: Tracing | None, stop: asyncio.Event) -> None:
     """Serve until `stop`, or until a lane ends by itself."""
     worker_id = new_id()
     async with _pool(settings) as pool:
         desk = Desk(pool)
         storage = open_storage(settings)
-        runner = Runner(settings, desk, storage, sandbox)
+        runner = Runner(settings, desk, storage, sandbox, tracing)
         upkeep = Maintenance(settings, pool, worker_id, runner)
         loops_of_all = upkeep.loops() | Reception(settings, pool, worker_id, storage).loops()
         loops_of_all |= Collector(settings, pool, worker_id, storage).loops()

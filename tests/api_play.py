@@ -89,7 +89,7 @@ class Person:
     def call(self, method: str, path: str, **request: Any) -> TestResponse:
         headers = self.bearer() | self.headers | request.pop("headers", {})
         given = {name: value for name, value in headers.items() if value is not None}
-        path = path if path.startswith(("/api/", "/healthz", "/readyz")) else PREFIX + path
+        path = path if path.startswith(("/api/", "/healthz", "/readyz", "/metrics")) else PREFIX + path
         response = self.app.test_client().open(path, method=method, headers=given, **{"buffered": True} | request)
         check_promise(self.app, method, response)
         return response

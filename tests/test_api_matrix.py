@@ -75,6 +75,7 @@ ROWS = {
     "GET /pipelines": Row(USERS, 200),
     "GET /healthz": Row(EVERYBODY, 200),
     "GET /readyz": Row(EVERYBODY, 503),  # no worker is there
+    "GET /metrics": Row(EVERYBODY, 200),  # asked from the same machine
     "GET /openapi.json": Row(EVERYBODY, 200),
     "GET /docs": Row(EVERYBODY, 200),
 }

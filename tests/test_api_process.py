@@ -261,6 +261,42 @@ def test_each_request_is_a_line_of_json_that_holds_no_secret(front: Front, serve
     assert person.bearer()["Authorization"].split(".")[1] not in text
 
 
+def test_refused_requests_and_streams_are_a_line_each_with_code_and_bytes(front: Front, served: Served) -> None:
+    person = front.person()
+    job = submit_job(front, person)["id"]
+    with served.client(person) as client:
+        refused = client.post("/jobs", json={"pipeline": "no such"}, headers={"X-Request-Id": "refused-1"})
+        client.get("/jobs", headers={"X-Request-Id": "nobody-1", "Authorization": ""})
+        client.get(f"/jobs/{job}", headers={"X-Request-Id": "same-304", "If-None-Match": "*"})
+        with client.stream("GET", f"/jobs/{job}/stream", headers={"X-Request-Id": "stream-1"}) as stream:
+            pieces = stream.iter_raw()
+            first = next(pieces)
+            assert access_lines(served.log, request_id="stream-1") == [], "a stream is told of at its end"
+            front.play.cancel(UUID(job))
+            sent = len(first + b"".join(pieces))
+    (line,) = until(lambda: access_lines(served.log, request_id="stream-1"))
+    assert (line["status"], line["code"], line["bytes"], line["job"]) == (200, None, sent, job)
+    (line,) = access_lines(served.log, request_id="refused-1")
+    assert (line["status"], line["code"], line["bytes"]) == (422, "unknown_pipeline", len(refused.content))
+    assert line["user"] == str(person.user)
+    (line,) = access_lines(served.log, request_id="nobody-1")
+    assert (line["status"], line["code"], line["user"], line["tenant"]) == (401, "token_missing", None, None)
+    (line,) = access_lines(served.log, request_id="same-304")
+    assert (line["status"], line["bytes"]) == (304, 0)
+
+
+def test_a_line_says_with_which_key_a_machine_came(front: Front, served: Served) -> None:
+    made = front.person().post("/keys", json={"name": "Import", "role": "viewer"}).get_json()
+    headers = {"Authorization": f"Bearer {made['secret']}", "X-Request-Id": "machine-1"}
+    httpx.get(f"{served.url}{PREFIX}/jobs", headers=headers)
+    (line,) = until(lambda: access_lines(served.log, request_id="machine-1"))
+    assert (line["key"], line["user"]) == (made["id"], made["id"])
+    with served.client(person := front.person()) as client:
+        client.get("/jobs", headers={"X-Request-Id": "person-1"})
+    (line,) = until(lambda: access_lines(served.log, request_id="person-1"))
+    assert (line["key"], line["user"]) == (None, str(person.user))
+
+
 def test_a_stopping_server_ends_streams_and_polls_and_exits_cleanly(front: Front, log: Path) -> None:
     person = front.person()
     job = submit_job(front, person)["id"]

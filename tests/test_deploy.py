@@ -42,7 +42,7 @@ def test_systemd_has_a_unit_for_each_process_with_its_command() -> None:
 
 
 def test_no_other_file_starts_anything() -> None:
-    known = {"deploy/Dockerfile", "deploy/compose.yaml", "deploy/nginx.conf", *UNITS.values()}
+    known = {"deploy/Dockerfile", "deploy/alerts.yaml", "deploy/compose.yaml", "deploy/nginx.conf", *UNITS.values()}
     assert set(under("deploy")) == known
 
 

@@ -342,5 +342,28 @@ def test_listing_a_tenants_jobs_through_the_data_api_is_short(crowd: Play) -> No
     assert_short(rows_read(crowd, lambda: crowd.all(query, tenant)))
 
 
+METRICS: dict[str, dict[str, Any]] = {
+    "metrics_jobs": {},
+    "metrics_queues": {"lease_s": 30, "queues": ["cpu", "llm", "media", "maintenance"]},
+    "metrics_chores": {},
+    "metrics_attempts": {"most": 2000},
+}
+
+
+@pytest.mark.parametrize("question", METRICS)
+def test_what_metrics_ask_is_short(crowd: Play, question: str) -> None:
+    crowd.connection.execute(statement("metrics_count"))
+    assert_short(rows_read(crowd, lambda: crowd.connection.execute(statement(question), METRICS[question]).fetchall()))
+
+
+def test_counting_for_metrics_reads_nothing_that_is_over_and_not_twice_within_its_time(crowd: Play) -> None:
+    count = functools.partial(crowd.connection.execute, statement("metrics_count"))
+    first = rows_read(crowd, count, times=1)
+    assert first.scanned.get("jobs", 0) == 0
+    assert first.fetched["jobs"] <= 26_000
+    crowd.all("update ops.counts set good_until = good_until + interval '1 hour' returning 1")
+    assert_short(rows_read(crowd, count))
+
+
 def test_publishing_is_short(crowd: Play) -> None:
     assert_short(rows_read(crowd, lambda: ledger.publish(crowd.connection, [sample_pipelines.line], "again")))

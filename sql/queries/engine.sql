@@ -14,6 +14,11 @@ select ledger.report_progress(%(step_run)s, %(attempt)s, %(current)s, %(total)s,
 -- The results of a mapped step, in item order.
 select value, blob from ledger.gather(%(job)s, %(step)s)
 
+-- name: engine_trace
+-- What a span of an attempt is told beside the work; asked when traces are sent.
+select j.trace, extract(epoch from s.started_at - s.queued_at)::float8 as waited_s
+from public.job_steps s join public.jobs j on j.id = s.job_id where s.id = %(step_run)s
+
 -- name: engine_beat
 -- Show that the worker is alive; gives the step runs that are no longer its own.
 select ledger.beat(%(worker)s, %(host)s, %(pid)s, %(deploy)s, %(queues)s, %(took_from)s, %(held)s, %(stopping)s,
@@ -30,6 +35,10 @@ select promoted, next_in from ledger.promote_due(%(most)s)
 -- name: engine_recover_lost
 -- Take back what dead workers held, and end what has run out of time.
 select ledger.recover_lost(%(lease_s)s, %(max_losses)s) + ledger.expire_gates() + ledger.expire_jobs() as repairs
+
+-- name: engine_count_attempts
+-- Add what this worker counted.
+select ledger.count_attempts(%(told)s) as kinds
 
 -- name: engine_prune_results
 -- Forget results that no job refers to and nobody used for days.

@@ -10,6 +10,10 @@ select ledger.submit_and_look(
   %(job_id)s, %(tenant_id)s, %(user_id)s, %(pipeline)s, %(graph)s, %(document_id)s, %(params)s,
   %(idempotency_key)s, %(fresh)s, %(deadline_s)s, %(claims)s, %(most_ahead)s) as submitted
 
+-- name: ledger_carry_trace
+-- The trace that jobs submitted in this transaction belong to.
+select set_config('ledger.trace', %(trace)s, true)
+
 -- name: ledger_cancel
 -- Stop a job; gives its status before.
 select ledger.cancel(%(job_id)s, %(tenant_id)s, %(user_id)s, %(reason)s) as before

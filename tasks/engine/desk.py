@@ -66,6 +66,10 @@ class Desk:
             rows = await (await connection.execute(statement("engine_gather"), {"job": job, "step": step})).fetchall()
         return [Stored(row["value"], row["blob"]) for row in rows]
 
+    async def trace(self, attempt: Attempt) -> Row:
+        """The traceparent that the attempt's job was submitted with, and the seconds that the step run waited."""
+        return await self._ask("engine_trace", {"step_run": attempt.step_run})
+
     async def _settle(self, attempt: Attempt, outcome: Outcome) -> bool:
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         token = {"step_run": str(attempt.step_run), "attempt": attempt.number}

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tasks.db import heed_cancellation
@@ -17,6 +17,8 @@ from tasks.engine.call import Call, Returned, describe_items, digest, fits_in_ro
 from tasks.engine.desk import AWAY, Desk
 from tasks.engine.inputs import Workspace, assemble, load, load_text, read_text
 from tasks.engine.outcomes import judge
+from tasks.engine.tally import Ending, Tally
+from tasks.engine.trail import Trail
 from tasks.errors import Permanent, StepFailure
 from tasks.pipeline import SPECIAL, Step
 from tasks.pipelines import declared
@@ -24,20 +26,28 @@ from tasks.sandbox import Limits, Sandbox
 from tasks.settings import Settings
 from tasks.storage import Storage, digest_file
 
+if TYPE_CHECKING:
+    from tasks.spans import Tracing
+
 log = logging.getLogger(__name__)
 
 _PROGRESS_S = 0.5
 
 
 class Runner:
-    """Runs attempts. `held`: the attempts in hand, for the heartbeat; `revoke` stops one that is no longer ours."""
+    """Runs attempts. `held`: the attempts in hand, for the heartbeat; `revoke` stops one that is no longer ours;
+    `tally`: what became of those that ended."""
 
-    def __init__(self, settings: Settings, desk: Desk, storage: Storage, sandbox: Sandbox) -> None:
+    def __init__(
+        self, settings: Settings, desk: Desk, storage: Storage, sandbox: Sandbox, tracing: Tracing | None = None
+    ) -> None:
         self._settings = settings
         self._pipelines = declared(settings.pipeline_packages)
         self._desk = desk
         self._storage = storage
         self._sandbox = sandbox
+        self.tally = Tally()
+        self._trail = Trail(tracing, desk)
         self._held: dict[UUID, tuple[Attempt, asyncio.Task[None]]] = {}
 
     @property
@@ -71,11 +81,17 @@ class Runner:
                 del self._held[attempt.step_run]
 
     async def _execute(self, attempt: Attempt) -> None:
+        with self.tally.watch(attempt) as ending:
+            async with self._trail.follow(attempt, ending):
+                await self._carry_out(attempt, ending)
+
+    async def _carry_out(self, attempt: Attempt, ending: Ending) -> None:
         step = None
         try:
             step = self._find_step(attempt)
             result, items = await self._reuse(attempt) if attempt.reuse else await self._compute(attempt, step)
             accepted = await self._desk.complete(attempt, result, items)
+            ending.outcome = "reused" if attempt.reuse else "skipped" if "skipped" in result else "completed"
         except AWAY:
             raise  # not the step's fault: the ledger finds out by the missing heartbeat
         except Exception as error:
@@ -85,7 +101,9 @@ class Runner:
                     "attempt %s of %s.%s ended with %s", attempt.number, attempt.pipeline, attempt.step, failure.code
                 )
             accepted = await self._desk.fail(attempt, failure)
+            ending.outcome, ending.code = "failed" if failure.retry_in is None else "retrying", failure.code
         if not accepted:
+            ending.outcome, ending.code = "stale", ""
             log.info("attempt %s of step run %s was stale; nothing of it was kept", attempt.number, attempt.step_run)
 
     def _find_step(self, attempt: Attempt) -> Step:
