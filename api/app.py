@@ -30,6 +30,7 @@ from api.paths import PREFIX
 from api.people import admit, identify
 from api.rates import tell_rate
 from api.review import review
+from api.rounds import Rounds
 from api.signed_uploads import uploads
 from api.spans import begin_span, end_span_when_sent
 from api.streams import streams
@@ -101,6 +102,7 @@ def _furnish(settings: Settings) -> House:
         staging=settings.storage_path.resolve() / "staging",
         exports=BoundedSemaphore(settings.export_connections),
         tracing=open_tracing(settings, "ledgerline-web"),
+        rounds=Rounds(pool),
     )
     house.open()
     return house

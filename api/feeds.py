@@ -15,8 +15,9 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from api.codes import refuse
-from api.history import read_stretch
+from api.history import Stretch, show_stretch
 from api.house import House
+from api.jobs_state import repair_silent
 from api.models.streams import ActiveJobs, Ended
 from api.people import Member
 from api.positions import Position, position_of
@@ -65,13 +66,21 @@ class JobFeed:
 
     def read(self) -> Portion:
         """The events that follow, and `end` after the last."""
-        stretch = read_stretch(self._desk, self._member, self.topic, self._after, MOST, self._may_repair())
+        stretch = self._look()
+        if not stretch.events and self._may_repair():
+            repaired = repair_silent(self._desk, self.topic, stretch.status, stretch.silent_s)
+            stretch = self._look() if repaired else stretch
         messages = [_message(event, str(event.seq)) for event in stretch.events]
         if stretch.events:
             self._after = stretch.events[-1].seq
         if stretch.is_end:
             messages.append(_message(Ended(status=stretch.status, last_seq=stretch.last_seq), kind="end"))
         return Portion(messages, stretch.is_end, is_full=len(stretch.events) == MOST)
+
+    def _look(self) -> Stretch:
+        member = self._member
+        asked = member.caller.claims, member.tenant_id, self.topic, self._after, MOST
+        return show_stretch(self._desk.rounds.read_events(*asked))
 
     def _may_repair(self) -> bool:
         """Once a lease: a thousand silent streams look at their jobs all the time."""

@@ -11,6 +11,7 @@ from api.models.jobs import Event, JobStatus
 from api.people import Member
 from api.reading import read
 from api.rows import is_terminal, show_event
+from tasks.db import Row
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,21 @@ class Stretch:
         return is_terminal(self.status) and (not self.events or self.events[-1].seq == self.last_seq)
 
 
-def read_stretch(desk: House, member: Member, job_id: UUID, after: int, most: int, repairs: bool = True) -> Stretch:
+def read_stretch(desk: House, member: Member, job_id: UUID, after: int, most: int) -> Stretch:
     """Up to `most` events after a number. Raises Refused `job_not_found`.
 
-    Where nothing is new, a job that looks stale is repaired, unless `repairs` forbids it: whoever waits for its next
-    event does not wait for something that died.
+    Where nothing is new, a job that looks stale is repaired: whoever waits for its next event does not wait for
+    something that died.
     """
-    stretch = _read(desk, member, job_id, after, most)
-    if repairs and not stretch.events and repair_silent(desk, job_id, stretch.status, stretch.silent_s):
-        stretch = _read(desk, member, job_id, after, most)
+    asked = {"job_id": job_id, "tenant_id": member.tenant_id, "after": after, "most": most}
+    stretch = show_stretch(read(desk, member.caller, "api_events", **asked))
+    if not stretch.events and repair_silent(desk, job_id, stretch.status, stretch.silent_s):
+        stretch = show_stretch(read(desk, member.caller, "api_events", **asked))
     return stretch
 
 
-def _read(desk: House, member: Member, job_id: UUID, after: int, most: int) -> Stretch:
-    asked = {"job_id": job_id, "tenant_id": member.tenant_id, "after": after, "most": most}
-    rows = read(desk, member.caller, "api_events", **asked)
+def show_stretch(rows: list[Row]) -> Stretch:
+    """Rows of `api_events`. Raises Refused `job_not_found` when there are none."""
     if not rows:
         raise job_not_found()
     found = [show_event(row) for row in rows if row["seq"] is not None]

@@ -87,3 +87,7 @@ from ledger.take_ticket(%(digest)s) k
 -- name: ledger_mend_positions
 -- After a restore: put the events from before below those to come.
 select ledger.mend_positions() as moved
+
+-- name: api_round
+-- For each who asks, as itself: a job's state and the events after a number, as `api_events` gives them.
+select * from ledger.read_round(%(asked)s)
