@@ -10,6 +10,7 @@ from flask import Flask, Response, g, request
 from api import failures
 from api.account import account
 from api.artifacts import artifacts
+from api.batches import batches
 from api.contract import Access, declared_call
 from api.cors import answer_preflight, open_to_origin
 from api.docs import docs
@@ -46,6 +47,7 @@ ROOMS = (
     documents,
     uploads,
     jobs,
+    batches,
     review,
     export,
     events,

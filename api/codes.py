@@ -30,7 +30,7 @@ CODES: dict[str, Code] = {
     "idempotency_key_invalid": Code(400, "The Idempotency-Key is not 1 to 255 visible ASCII characters."),
     "not_found": Code(404, "There is nothing at this address."),
     "method_not_allowed": Code(405, "This address does not take that method. `Allow` lists those it takes."),
-    "body_too_large": Code(413, "The body is larger than MAX_BODY_BYTES."),
+    "body_too_large": Code(413, "The body is larger than MAX_BODY_BYTES, or of a batch MAX_BATCH_BYTES."),
     "file_too_large": Code(413, "The file is larger than it may be, or than announced; `details`. Nothing was kept."),
     "range_invalid": Code(416, "The file does not have that range of bytes."),
     "media_type_unsupported": Code(415, "The Content-Type is not the one this call takes."),
@@ -74,7 +74,9 @@ CODES: dict[str, Code] = {
     "params_invalid": Code(422, "The parameters do not fit the pipeline's schema; `details.problems` says where."),
     "document_required": Code(422, "The pipeline needs a document."),
     "document_not_accepted": Code(422, "The pipeline does not take this kind of document."),
-    "idempotency_key_reused": Code(422, "The key made another job before, from another request; `details.job_id`."),
+    "idempotency_key_reused": Code(
+        422, "The key was used for another request before; `details.job_id` or `details.batch_id`."
+    ),
     "pipeline_changed": Code(409, "A release changed the pipeline while the request was on its way. Send it again."),
     "try_again": Code(409, "Something else happened at that very moment. Send the request again."),
     "job_not_found": Code(404, "There is no such job in this tenant."),
@@ -82,6 +84,13 @@ CODES: dict[str, Code] = {
     "job_did_not_fail": Code(409, "Only a failed job can be retried; `details.status`."),
     "document_quarantined": Code(409, "Workers died over this document; it is not worked on any more."),
     "newer_job_exists": Code(409, "An equal job was started after this one failed."),
+    # Batches
+    "batch_not_found": Code(404, "There is no such batch in this tenant."),
+    "batch_empty": Code(422, "There is no item in the batch."),
+    "too_many_items": Code(413, "The batch has more than MAX_BATCH_ITEMS items. Nothing was kept."),
+    "path_invalid": Code(422, "The path does not lead to a file or folder of the tenant's incoming area."),
+    "batch_is_over": Code(409, "The batch is over, or was cancelled already."),
+    "nothing_failed": Code(409, "No job of the batch has failed."),
     # Streams
     "position_unknown": Code(410, "The position is ahead of this database, as after a restore. Start without it."),
     # Reviews

@@ -45,7 +45,7 @@ def read_query(model: type[Model]) -> Model:
     repeated = [name for name, values in request.args.lists() if len(values) > 1]
     if repeated:
         _refuse([{"where": name, "message": "Given more than once."} for name in repeated])
-    return _check(lambda: model.model_validate(request.args.to_dict()))
+    return check(lambda: model.model_validate(request.args.to_dict()))
 
 
 def read_body(model: type[Model], most_bytes: int) -> Model:
@@ -59,12 +59,12 @@ def read_body(model: type[Model], most_bytes: int) -> Model:
         raise refuse("media_type_unsupported", "Send this as application/json.", expected="application/json")
     if data:
         parse_json(data)
-    return _check(lambda: model.model_validate_json(data or b"{}", strict=True))
+    return check(lambda: model.model_validate_json(data or b"{}", strict=True))
 
 
 def read_form(model: type[Model], fields: dict[str, Any]) -> Model:
     """The fields of a form as a model. Raises Refused `request_invalid`."""
-    return _check(lambda: model.model_validate(fields))
+    return check(lambda: model.model_validate(fields))
 
 
 def parse_json(data: bytes | str) -> Any:
@@ -95,7 +95,8 @@ def read_last_event_id(header: Header) -> str | None:
     return text.strip() if text is not None else None
 
 
-def _check(validate: Callable[[], Model]) -> Model:
+def check(validate: Callable[[], Model]) -> Model:
+    """What `validate` gives. Raises Refused `request_invalid` where it finds something wrong."""
     try:
         return validate()
     except ValidationError as error:

@@ -30,3 +30,8 @@ def webhook_path(webhook_id: UUID, part: str = "") -> str:
 def artifact_path(artifact_id: UUID) -> str:
     """Of an artifact."""
     return f"{PREFIX}/artifacts/{artifact_id}"
+
+
+def batch_path(batch_id: UUID, part: str = "") -> str:
+    """Of a batch, or of a part of it."""
+    return f"{PREFIX}/batches/{batch_id}" + (f"/{part}" if part else "")

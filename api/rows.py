@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from api.models.artifacts import Artifact, ArtifactLinks
+from api.models.batches import Batch, BatchJobs, BatchLinks, BatchSummary, Item, Outcomes
 from api.models.documents import Document, DocumentLinks, DocumentSummary, LastJob, LastJobLinks
 from api.models.jobs import TERMINAL, Event, Job, JobError, JobLinks, JobSummary, Progress, Step, StepStatus, WaitingFor
 from api.models.reviews import Review, ReviewDetail, ReviewLinks
 from api.models.streams import ActiveJob, LiveEvent
 from api.models.webhooks import Delivery, DeliveryError, DeliveryLinks, Webhook, WebhookLinks
-from api.paths import PREFIX, artifact_path, document_path, job_path, review_path, webhook_path
+from api.paths import PREFIX, artifact_path, batch_path, document_path, job_path, review_path, webhook_path
 from tasks.db import Row
 
 _POLL_MS = {"queued": 1_000, "running": 1_000, "awaiting_review": 30_000}
 _POLL_SLOWLY_MS = 5_000
 _LONG_QUEUE = 20
+# Counting a large batch is work for the database.
+_BATCH_POLL_MS = (2_000, 10_000)
+_LARGE_BATCH = 10_000
 _MOST_TELLING: tuple[StepStatus, ...] = ("running", "failed", "retrying", "gated", "held", "cancelled", "queued")
 
 
@@ -100,6 +104,41 @@ def show_delivery(row: Row) -> Delivery:
     return Delivery(**row | {"error": error, "links": links})
 
 
+def show_batch_summary(row: Row) -> BatchSummary:
+    """A row of batches."""
+    return BatchSummary(**row, links=_batch_links(row))
+
+
+def show_batch(row: Row) -> Batch:
+    """A row of `api_batch`."""
+    outcomes, jobs = Outcomes(**row["outcomes"]), BatchJobs(**row["jobs"])
+    over = sum(row["jobs"].get(status, 0) for status in TERMINAL)
+    terminal = not row["moving"] and over == sum(row["jobs"].values())
+    settled = outcomes.duplicate + outcomes.refused
+    waiting = f"{outcomes.waiting} items wait to be taken in." if outcomes.waiting else ""
+    percent = (100 * settled + row["done"]) // row["items"]
+    told = {
+        "links": _batch_links(row),
+        "outcomes": outcomes,
+        "jobs": jobs,
+        "active": not terminal,
+        "terminal": terminal,
+        "progress": Progress(
+            current=settled + over,
+            total=row["items"],
+            percent=100 if terminal else min(percent, 99),
+            message=waiting,
+        ),
+        "poll_after_ms": None if terminal else _BATCH_POLL_MS[row["items"] > _LARGE_BATCH],
+    }
+    return Batch(**row | told)
+
+
+def show_item(row: Row) -> Item:
+    """A row of `api_batch_items`."""
+    return Item(**row)
+
+
 def is_terminal(status: str) -> bool:
     """Whether a job of that status is over: told by status alone."""
     return status in TERMINAL
@@ -119,6 +158,10 @@ def _summary(row: Row) -> dict[str, Any]:
         "error": JobError(code=row["error_code"], message=row["error_message"]) if row["error_code"] else None,
         "links": _links(row, terminal),
     }
+
+
+def _batch_links(row: Row) -> BatchLinks:
+    return BatchLinks(self=batch_path(row["id"]), items=batch_path(row["id"], "items"))
 
 
 def _links(row: Row, terminal: bool) -> JobLinks:

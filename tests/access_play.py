@@ -41,11 +41,12 @@ def rows_of(play: Play, relation: str) -> list[dict[str, Any]]:
 
 
 def fill(play: Play, tenant: UUID) -> None:
-    """A row of every kind for a tenant: jobs reviewed, mapped and failed, artifacts, a document, an upload, a key,
-    and a webhook with its deliveries.
+    """A row of every kind for a tenant: jobs reviewed, mapped and failed, artifacts, a document, an upload, a
+    batch, a key, and a webhook with its deliveries.
     """
     play.add_key(tenant)
     play.add_upload(tenant)
+    play.add_batch({}, tenant=tenant)
     hook(play, tenant=tenant)
     ledger.limit_tenant(play.connection, tenant, {"active_jobs": 1000})
     document = play.add_document(str(tenant), tenant=tenant)

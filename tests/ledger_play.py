@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tasks import keys, ledger
+from tasks import batches, keys, ledger
 from tasks.errors import Refused
 from tasks.pipeline import QUEUES
 from tasks.pipelines import declared
@@ -121,6 +121,20 @@ class Play:
         upload = {"id": ledger.new_id(), "tenant_id": tenant or self.tenant, "user_id": None, "filename": "a.txt"}
         ledger.open_upload(self.connection, upload | {"title": "a", "bytes": 5, "sha256": None, "ttl_s": 60})
         return UUID(str(upload["id"]))
+
+    def add_batch(
+        self, *items: Row, pipeline: str = "line", key: str | None = None, tenant: UUID | None = None
+    ) -> UUID:
+        """A batch of these items, as the front door makes it."""
+        batch, of = ledger.new_id(), tenant or self.tenant
+        with self.connection.transaction():
+            batches.open_batch(self.connection, batch, of, self.user, pipeline)
+            with batches.copying_items(self.connection) as copy:
+                for nr, item in enumerate(items, start=1):
+                    told = [item.get(name) for name in ("key", "document_id", "path", "title")]
+                    copy.write_row([batch, nr, of, *told, Jsonb(item.get("params", {})), "waiting", None, None])
+            batches.close_batch(self.connection, batch, len(items), key, "digest")
+        return batch
 
     def add_key(self, tenant: UUID | None = None, role: str = "viewer") -> UUID:
         """An API key, whose secret nobody knows."""

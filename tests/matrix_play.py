@@ -116,6 +116,16 @@ class Stage:
         signed = house_of(self.front.app).storage.sign_upload(self.play.tenant, self.upload(), 5)
         return signed.url.rpartition("/")[2]
 
+    def batch(self) -> UUID:
+        """A batch whose only item waits to be taken in."""
+        return self.play.add_batch({})
+
+    def failed_batch(self) -> UUID:
+        """A batch that has a failed job."""
+        batch, job = self.batch(), self.failed_job()
+        self.play.connection.execute("update jobs set batch_id = %s where id = %s", [batch, job])
+        return batch
+
     def _next(self, pipeline: str) -> UUID:
         """A job whose step run is the next to be claimed: whatever else waits is taken first."""
         self.play.begin_all()
@@ -135,6 +145,7 @@ Maker = Callable[[Stage], object]
 PARTS: dict[str, Maker] = {
     "document_id": Stage.document,
     "job_id": Stage.job,
+    "batch_id": Stage.batch,
     "review_id": Stage.review,
     "artifact_id": Stage.artifact,
     "key_id": Stage.key,
@@ -183,6 +194,12 @@ def file(stage: Stage) -> dict[str, Any]:
     """Send a file, as a form does."""
     data = f"Once upon a time. {uuid4()}".encode()
     return {"data": {"file": (BytesIO(data), "story.txt")}, "content_type": "multipart/form-data"}
+
+
+def lines(stage: Stage) -> dict[str, Any]:
+    """Send a batch of one item."""
+    query = {"pipeline": "line"}
+    return {"query_string": query, "data": b'{"params": {}}\n', "content_type": "application/x-ndjson"}
 
 
 def bytes_alone(stage: Stage) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from matrix_play import (
     body,
     bytes_alone,
     file,
+    lines,
 )
 
 from api.openapi import full_path, list_calls
@@ -50,6 +51,12 @@ ROWS = {
     "GET /stream": Row(MEMBERS, 200, live=True),
     "POST /stream-tickets": Row(MEMBERS, 201),
     "GET /jobs/{job_id}/artifacts": Row(MEMBERS, 200, parts={"job_id": Stage.finished_job}),
+    "POST /batches": Row(EDITORS, 202, send=lines),
+    "GET /batches": Row(MEMBERS, 200),
+    "GET /batches/{batch_id}": Row(MEMBERS, 200),
+    "GET /batches/{batch_id}/items": Row(MEMBERS, 200),
+    "POST /batches/{batch_id}/cancel": Row(EDITORS, 202),
+    "POST /batches/{batch_id}/retry": Row(EDITORS, 202, parts={"batch_id": Stage.failed_batch}),
     "GET /artifacts/{artifact_id}": Row(MEMBERS, 302),
     "GET /files/{token}": Row(EVERYBODY, 200),
     "GET /review": Row(MEMBERS, 200),
