@@ -12,7 +12,8 @@ select c.name as status, c.amount as jobs from ops.counts c where c.kind = 'stat
 -- For each queue: what waits and since when, who serves it, and whether anything may be taken from it.
 select q.name as queue, coalesce(c.amount, 0) as depth,
   coalesce((select extract(epoch from ledger.now() - s.queued_at)::float8 from public.job_steps s
-            where s.status = 'queued' and s.queue = q.name order by s.queued_at limit 1), 0) as oldest_seconds,
+            where s.queue = q.name and s.status = 'queued' and s.finished_at is null and s.due_at is null
+            order by s.queued_at limit 1), 0) as oldest_seconds,
   (select count(*) from ops.workers w where q.name = any(w.queues) and not w.stopping
    and w.heartbeat_at > ledger.now() - make_interval(secs => %(lease_s)s)) as workers,
   (ledger.open_queues(array[q.name]) = '{}')::integer as closed
