@@ -176,6 +176,15 @@ def submit_beside(play: Play, url: str, document: UUID, deleter: psycopg.Connect
         submitting.result(30)
 
 
+def test_the_upload_that_became_it_does_not_tell_its_name(play: Play) -> None:
+    id = play.add_document()
+    told = {"id": id, "tenant_id": play.tenant, "user_id": play.user, "filename": "a secret.txt", "title": "A secret"}
+    ledger.open_upload(play.connection, told | {"bytes": 5, "sha256": None, "ttl_s": 60})
+    ledger.delete_document(play.connection, id, play.tenant, play.user)
+    (upload,) = play.all("select filename, title from uploads")
+    assert upload == {"filename": "deleted", "title": "deleted"}
+
+
 def test_uploading_the_same_bytes_again_says_so(front: Front) -> None:
     person = front.person()
     first = person.upload(STORY).get_json()

@@ -54,6 +54,20 @@ def test_an_upload_is_kept_with_all_that_is_known_about_it(front: Front) -> None
     assert seen == {name: value for name, value in document.items() if name not in ("job", "duplicate_of")}
 
 
+def test_bytes_are_announced_before_they_are_stored(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    storage = house_of(front.app).storage
+    put = storage.put
+
+    def look_and_put(*bytes_of: Any) -> None:
+        listed.extend(row["sha256"] for row in front.play.all("select sha256 from ops.loose_bytes"))
+        put(*bytes_of)
+
+    monkeypatch.setattr(storage, "put", look_and_put)
+    sha256 = front.person().upload(STORY).get_json()["sha256"]
+    assert listed == [sha256]
+
+
 def test_an_upload_starts_its_pipeline_in_the_same_transaction(front: Front) -> None:
     person = front.person()
     answer = person.upload(STORY, query="?pipeline=reading", title="Mine", params="{}").get_json()

@@ -166,7 +166,10 @@ def test_a_worker_deletes_all_that_a_deleted_document_has_left(house: House) -> 
     document = play.add_document(content)
     keep(house, play.one("select sha256 from documents where id = %s", document), content.encode())
     assert house.finish(play.submit("telling", document_id=document, params={})) == ["completed"]
+    assert nothing_is_listed(house)
     assert house.finish(play.submit("reading", document_id=document, params={})) == ["completed"]
+    written = {row["sha256"] for row in play.all("select sha256 from artifacts")}
+    assert {row["sha256"] for row in play.all("select sha256 from ops.loose_bytes")} == written
     make_due(house)
     until(lambda: nothing_is_listed(house))
     files = [path for path in folder.rglob("*") if path.is_file()]

@@ -106,6 +106,21 @@ def test_the_sample_story_becomes_a_report_in_four_files(desk: Desk, sample: Pat
     assert {message.split()[0] for _, _, message in desk.said} >= {"Reading", "Found", "Measured", "Put", "Wrote"}
 
 
+def test_the_document_is_known_by_what_was_measured(desk: Desk, sample: Path) -> None:
+    run(desk, take(desk, sample.read_bytes(), "md", "The Lamplighter's Ledger"))
+    (told,) = desk.described
+    report = json.loads(desk.artifacts["report.json"])["book"]
+    assert told.summary == (
+        "Novelette, fiction, in English: 8,182 words in 13 chapters, 34 minutes to read. "
+        "Named most: Maren, Ines, Tobias Quill."
+    )
+    assert (told.language, told.categories["length"], told.final) == ("en", "novelette", False)
+    assert told.keywords[0] == "lamp"
+    assert (told.metadata["words"], told.metadata["chapters"]) == (report["words"], len(report["chapters"]))
+    text = desk.read(told.text).decode().lower()
+    assert all(keyword in text for keyword in told.keywords)
+
+
 def test_a_second_run_writes_the_same_bytes(desk: Desk, sample: Path) -> None:
     document = take(desk, sample.read_bytes(), "md")
     run(desk, document)

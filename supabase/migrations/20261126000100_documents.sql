@@ -534,6 +534,8 @@ begin
   delete from public.jobs j where j.id = any(jobs);
   perform ledger.forget_results(results);
   delete from public.documents d where d.id = of_document;
+  -- The row of its upload stays until the store is cleared of that, and names nothing any more.
+  update public.uploads u set filename = 'deleted', title = 'deleted' where u.id = of_document;
   insert into ops.deletions (document_id, tenant_id, deleted_by, deleted_at, jobs)
   values (of_document, of_tenant, by_user, ledger.now(), cardinality(jobs));
   return cardinality(jobs);
