@@ -127,8 +127,8 @@ def test_documents_are_narrowed_down_by_who_and_when(front: Front) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        {"q": ""}, {"q": "x" * 201}, {"q": "a\0b"}, {"keyword": "\0"}, {"category": "form"}, {"category": "=x"},
-        {"kind": "P D F"}, {"status": "asleep"}, {"created_after": "yesterday"},
+        {"q": ""}, {"q": " "}, {"q": "x" * 201}, {"q": "a\0b"}, {"keyword": "\0"}, {"category": "form"},
+        {"category": "=x"}, {"kind": "P D F"}, {"status": "asleep"}, {"created_after": "yesterday"},
         {"created_after": "2026-01-01T00:00:00"}, {"order": "size"}, {"uploaded_by": "7"}, {"title": "x"},
     ],
     ids=str,

@@ -13,7 +13,8 @@ from api.models.jobs import Job, JobStatus
 
 DocumentStatus = Literal["uploaded", "finalised"]
 
-_STORABLE = r"^[^\x00]*$"
+# Something to see, and nothing that cannot be stored.
+_STORABLE = r"^[^\x00]*[^\x00\s][^\x00]*$"
 
 _DOCUMENT = {
     "id": "01931c2e-8f1a-7c3e-9a55-2f6f0f7c1b10",
@@ -156,7 +157,7 @@ class DocumentsPage(Page):
     category: str | None = Field(
         None,
         max_length=201,
-        pattern=r"^[^=\x00]{1,100}=[^\x00]{1,100}$",
+        pattern=r"^[^=\x00\s][^=\x00]{0,99}=[^\x00]{0,99}[^\x00\s]$",
         description="Only those that are this in that category: `form=fiction`.",
     )
     uploaded_by: UUID | None = Field(None, description="Only those that this user uploaded.")
