@@ -196,7 +196,7 @@ def test_an_upload_that_has_expired_is_gone(front: Front) -> None:
 
 def test_a_large_upload_moves_the_memory_of_the_api_by_little(front: Front, served: Served, api_settings: Any) -> None:
     person = front.person()
-    size = 256 * MIB
+    size = 128 * MIB
     line = b"A line of text that is sixty-four bytes long, with its newline.\n" * 1024
 
     def story() -> Iterator[bytes]:
