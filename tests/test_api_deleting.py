@@ -185,6 +185,27 @@ def test_the_upload_that_became_it_does_not_tell_its_name(play: Play) -> None:
     assert upload == {"filename": "deleted", "title": "deleted"}
 
 
+def test_the_batch_it_came_in_with_says_how_it_ended_and_not_what_it_was(play: Play) -> None:
+    id, batch = play.add_document(), ledger.new_id()
+    job = play.submit("reading", document_id=id, params={})
+    play.connection.execute(
+        "insert into batches (id, tenant_id, pipeline, created_at) values (%s, %s, 'reading', now())",
+        [batch, play.tenant],
+    )
+    play.connection.execute("update jobs set batch_id = %s where id = %s", [batch, job])
+    for nr, its_job in ((1, job), (2, ledger.new_id())):
+        play.connection.execute(
+            "insert into batch_items (batch_id, nr, tenant_id, path, title, outcome, job_id)"
+            " values (%s, %s, %s, 'a/secret.txt', 'A secret', 'created', %s)",
+            [batch, nr, play.tenant, its_job],
+        )
+    ledger.delete_document(play.connection, id, play.tenant, play.user, force=True)
+    rows = play.all("select outcome, title, path from batch_items order by nr")
+    assert [(row["outcome"], row["title"], row["path"]) for row in rows] == [
+        ("created", None, None), ("created", "A secret", "a/secret.txt"),
+    ]  # fmt: skip
+
+
 def test_uploading_the_same_bytes_again_says_so(front: Front) -> None:
     person = front.person()
     first = person.upload(STORY).get_json()

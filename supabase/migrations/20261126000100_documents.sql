@@ -531,6 +531,9 @@ begin
   end if;
   perform ledger.cancel(j, of_tenant, by_user, 'Its document was deleted.') from unnest(live) j;
   results := array(select distinct s.result_id from public.job_steps s where s.job_id = any(jobs) and s.result_id is not null);
+  -- A batch still says how its items ended, and not what they were.
+  update public.batch_items i set title = null, path = null, params = '{}'
+  where i.batch_id in (select j.batch_id from public.jobs j where j.id = any(jobs)) and i.job_id = any(jobs);
   delete from public.jobs j where j.id = any(jobs);
   perform ledger.forget_results(results);
   delete from public.documents d where d.id = of_document;
