@@ -242,6 +242,20 @@ def test_what_people_ask_for_is_short(crowd: Play, end: str) -> None:
     assert_short(rows_read(crowd, lambda: getattr(crowd, end)(jobs.pop())))
 
 
+def test_taking_in_a_chunk_of_a_large_batch_is_short(crowd: Play) -> None:
+    batch = crowd.add_batch(*({"params": {"mark": str(number)}} for number in range(3000)))
+    crowd.connection.execute("update batch_items set outcome = 'refused', code = 'x', message = 'x' where nr < 2000")
+    crowd.connection.execute(
+        "insert into batches (id, tenant_id, pipeline, created_at)"
+        " select ledger.uuid7(), %s, 'line', now() from generate_series(1, 5000)",
+        [crowd.tenant],
+    )
+    crowd.connection.execute("analyze batches, batch_items")
+    take: LiteralString = "select batch from ledger.take_in(%s, 30, 10, 16)"
+    assert_short(rows_read(crowd, lambda: crowd.all(take, crowd.worker)))
+    assert crowd.one("select count(*) from jobs where batch_id = %s", batch) == 80
+
+
 def test_promoting_what_is_due_is_short(crowd: Play) -> None:
     due: LiteralString = "select id from job_steps where status = 'retrying' limit 80"
     crowd.connection.execute("update job_steps set due_at = now() where id in (" + due + ")")
