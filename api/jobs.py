@@ -72,7 +72,7 @@ def submit_job(member: Member, body: NewJob) -> Reply:
 
 @jobs.call("GET", "/jobs", "List jobs", access=Access.READ, query=JobsPage, gives=Jobs, errors=("cursor_invalid",))
 def list_jobs(member: Member, query: JobsPage) -> Jobs:
-    """The tenant's jobs, newest first, all or those of one status, pipeline or document."""
+    """The tenant's jobs, newest first, all or those of one status, pipeline, document or batch."""
     rows = read(
         house(),
         member.caller,
@@ -82,6 +82,7 @@ def list_jobs(member: Member, query: JobsPage) -> Jobs:
         status=query.status,
         pipeline=query.pipeline,
         document_id=query.document_id,
+        batch_id=query.batch_id,
         most=query.limit + 1,
     )
     rows, cursor = cut(rows, query.limit)

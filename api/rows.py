@@ -174,6 +174,7 @@ def _links(row: Row, terminal: bool) -> JobLinks:
         cancel=None if terminal else job_path(job_id, "cancel"),
         retry=job_path(job_id, "retry") if row["status"] == "failed" else None,
         document=document_path(row["document_id"]) if row["document_id"] else None,
+        batch=batch_path(row["batch_id"]) if row["batch_id"] else None,
         review=review_path(row["review_id"]) if row["review_id"] else None,
     )
 

@@ -69,6 +69,17 @@ def test_a_batch_is_answered_before_its_jobs_are_there_and_counted_when_they_are
     assert {item["job_id"] for item in items(person, batch)} == jobs
 
 
+def test_a_job_says_which_batch_it_came_in_with_and_is_found_by_it(front: Front) -> None:
+    person = front.person("editor")
+    batch = send(person, *marked(2)).get_json()
+    take_in(front)
+    alone = person.post("/jobs", json={"pipeline": "line", "params": {"mark": "alone"}}).get_json()
+    assert (alone["batch_id"], alone["links"]["batch"]) == (None, None)
+    found = person.get(f"/jobs?batch_id={batch['id']}").get_json()["jobs"]
+    assert [job["batch_id"] for job in found] == [batch["id"]] * 2
+    assert person.get(f"/jobs/{found[0]['id']}").get_json()["links"]["batch"] == batch["links"]["self"]
+
+
 @pytest.mark.parametrize(
     ("line", "code"),
     [

@@ -215,7 +215,7 @@ def test_a_view_that_was_never_declared_is_closed_to_unknown_keys(front: Front) 
 
 
 def test_a_key_whose_time_is_over_is_told_so(front: Front) -> None:
-    made = make(front, expires_in_days=1)
+    made = make(front, expires_in_days=1.0)  # JSON knows no integers
     assert datetime.fromisoformat(made["expires_at"]) - datetime.fromisoformat(made["created_at"]) == timedelta(days=1)
     key = machine(front, made)
     assert key.get("/jobs").status_code == 200

@@ -59,11 +59,12 @@ def test_a_filter_that_cannot_match_is_refused(front: Front, query: str) -> None
         ({"status": "failed"}, "jobs_ended"),
         ({"status": "running"}, "jobs_live"),
         ({"document_id": str(uuid4())}, "jobs_by_document"),
+        ({"batch_id": str(uuid4())}, "jobs_by_batch"),
     ],
-    ids=["all", "a later page", "of the ended", "of the live", "by document"],
+    ids=["all", "a later page", "of the ended", "of the live", "by document", "by batch"],
 )
 def test_lists_walk_an_index_and_never_the_table(front: Front, given: dict[str, str], index: str) -> None:
-    asked = dict.fromkeys(["before", "status", "pipeline", "document_id"]) | {"most": 51} | given
+    asked = dict.fromkeys(["before", "status", "pipeline", "document_id", "batch_id"]) | {"most": 51} | given
     asked |= {"tenant_id": front.play.tenant}
     front.play.connection.execute(
         "insert into tenants (id, name) select ledger.uuid7(), 'T' from generate_series(1, 50)"

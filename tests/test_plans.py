@@ -294,7 +294,7 @@ def test_a_sweep_reads_no_table_more_than_twice(crowd: Play) -> None:
 NARROWED = ("q", "status", "kind", "uploaded_by", "keyword", "category_name", "category_value", "created_after",
             "created_before", "last_id")  # fmt: skip
 QUESTIONS: dict[str, dict[str, Any]] = {
-    "api_jobs": {"before": None, "status": None, "pipeline": None, "document_id": None, "most": 20},
+    "api_jobs": {"before": None, "status": None, "pipeline": None, "document_id": None, "batch_id": None, "most": 20},
     "api_job": {"most_ahead": 1_000},
     "api_events": {"after": 0, "most": 100},
     "api_artifacts": {"after": None, "most": 100},

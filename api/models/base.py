@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 # An id, 16 bytes, in base64url without the padding; behind a relevance, 4 bytes, where a list is ordered by that.
 _BY_ID = "[A-Za-z0-9_-]{21}[AQgw]"
 _BY_RELEVANCE = "[A-Za-z0-9_-]{26}[AEIMQUYcgkosw048]"
+
+
+def _as_whole(value: Any) -> Any:
+    """JSON knows no integers: 7.0 is 7."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_as_whole)]
 
 
 class Answer(BaseModel):

@@ -23,6 +23,7 @@ _SUMMARY = {
     "id": _ID,
     "pipeline": "manuscript",
     "document_id": _DOCUMENT_ID,
+    "batch_id": None,
     "created_by": "5f0c2a52-2a6e-4d2f-9c1e-6f9d0c5a7e11",
     "status": "running",
     "active": True,
@@ -41,6 +42,7 @@ _SUMMARY = {
         "cancel": f"/api/v1/jobs/{_ID}/cancel",
         "retry": None,
         "document": f"/api/v1/documents/{_DOCUMENT_ID}",
+        "batch": None,
         "review": None,
     },
 }
@@ -84,6 +86,7 @@ class JobLinks(Answer):
     cancel: str | None = Field(description="Null when there is nothing to cancel.")
     retry: str | None = Field(description="Null unless the job failed.")
     document: str | None
+    batch: str | None
     review: str | None = Field(description="What a person has to decide now; null when nothing waits for one.")
 
 
@@ -95,6 +98,7 @@ class JobSummary(Answer):
     id: UUID
     pipeline: str
     document_id: UUID | None
+    batch_id: UUID | None = Field(description="The batch it came in with.")
     created_by: UUID | None
     status: JobStatus
     active: bool = Field(description="Still moving, or waiting to. The opposite of `terminal`.")
@@ -218,6 +222,7 @@ class JobsPage(Page):
     status: JobStatus | None = Field(None, description="Only jobs of this status.")
     pipeline: str | None = Field(None, max_length=63, description="Only jobs of this pipeline.")
     document_id: UUID | None = Field(None, description="Only jobs on this document.")
+    batch_id: UUID | None = Field(None, description="Only jobs of this batch.")
 
 
 class JobQuery(Request):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from api.models.base import Answer, Page, Request, example
+from api.models.base import Answer, Page, Request, Whole, example
 
 KeyRole = Literal["editor", "reviewer", "viewer"]
 
@@ -35,7 +35,7 @@ class NewKey(Request):
 
     name: str = Field(min_length=1, max_length=100, description="What it is for, so that one knows what to revoke.")
     role: KeyRole = Field(description="What it may do: as much as a member of that role.")
-    expires_in_days: int | None = Field(
+    expires_in_days: Whole | None = Field(
         None, ge=1, le=3650, description="Days it works for. Without it: until it is revoked."
     )
 

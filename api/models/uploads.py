@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from api.models.base import Answer, Request, example
+from api.models.base import Answer, Request, Whole, example
 
 _SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _HEX = r"^[0-9a-f]{64}$"
@@ -20,7 +20,7 @@ class NewUpload(Request):
     model_config = example(filename="The Lamplighter's Ledger.pdf", bytes=734_003_200, sha256=_SHA256)
 
     filename: str = Field(min_length=1, max_length=1000, description="Its ending must fit the content.")
-    bytes: int = Field(ge=1, le=2**53, description="Exact size; see MAX_DIRECT_UPLOAD_BYTES.")
+    bytes: Whole = Field(ge=1, le=2**53, description="Exact size; see MAX_DIRECT_UPLOAD_BYTES.")
     sha256: str | None = Field(None, pattern=_HEX, description="Digest of the bytes, in lower case hex.")
     title: str | None = Field(None, min_length=1, max_length=500, description="Default: the file's name.")
 

@@ -6,7 +6,7 @@ select * from ledger.enter(%(user_id)s, %(pipeline)s, %(known)s)
 
 -- name: api_jobs
 -- A page of a tenant's jobs, newest first.
-select j.id, j.pipeline, j.document_id, j.created_by, j.status, j.stage, j.percent, j.progress_current,
+select j.id, j.pipeline, j.document_id, j.batch_id, j.created_by, j.status, j.stage, j.percent, j.progress_current,
   j.progress_total, j.progress_message, j.error_code, j.error_message, j.created_at, j.started_at, j.finished_at,
   case when j.status in ('running', 'awaiting_review') then (select r.id from public.reviews r
     where r.job_id = j.id and r.status = 'open' order by r.id limit 1) end as review_id
@@ -19,6 +19,7 @@ where j.tenant_id = %(tenant_id)s
        then j.ended = %(status)s::text else j.finished_at is null end)
   and (%(pipeline)s::text is null or j.pipeline = %(pipeline)s::text)
   and (%(document_id)s::uuid is null or j.document_id = %(document_id)s::uuid)
+  and (%(batch_id)s::uuid is null or j.batch_id = %(batch_id)s::uuid)
 order by j.id desc limit %(most)s
 
 -- name: api_job

@@ -78,7 +78,7 @@ language plpgsql stable as $$
 begin
   return query
   select jsonb_build_object(
-    'id', j.id, 'pipeline', j.pipeline, 'document_id', j.document_id, 'created_by', j.created_by, 'status', j.status,
+    'id', j.id, 'pipeline', j.pipeline, 'document_id', j.document_id, 'batch_id', j.batch_id, 'created_by', j.created_by, 'status', j.status,
     'stage', j.stage, 'percent', j.percent, 'progress_current', j.progress_current, 'progress_total', j.progress_total,
     'progress_message', j.progress_message, 'error_code', j.error_code, 'error_message', j.error_message,
     'created_at', j.created_at, 'started_at', j.started_at, 'finished_at', j.finished_at, 'params', j.params,
