@@ -87,7 +87,7 @@ def test_who_is_not_signed_in_can_read_nothing(play: Play, other: UUID) -> None:
 
 @pytest.mark.parametrize("role", ["authenticated", "anon"])
 @pytest.mark.parametrize(
-    "verb", ["insert into {} select * from {}", "update {} set {} = {}", "delete from {}", "truncate {}"]
+    "verb", ["insert into {} default values", "update {} set {} = {}", "delete from {}", "truncate {}"]
 )
 def test_nobody_but_the_service_writes(play: Play, other: UUID, role: str, verb: LiteralString) -> None:
     for relation in relations(play):

@@ -226,7 +226,7 @@ def test_a_function_that_takes_something_new_is_not_passed_over(play: Play, othe
 
 
 @pytest.mark.parametrize("role", ["authenticated", "anon"])
-@pytest.mark.parametrize("verb", ["insert into {0} select * from {0}", "update {0} set {1} = {1}", "delete from {0}"])
+@pytest.mark.parametrize("verb", ["insert into {0} default values", "update {0} set {1} = {1}", "delete from {0}"])
 def test_no_relation_of_ours_can_be_written_to(play: Play, other: UUID, role: str, verb: str) -> None:
     relations = [one for one in ask(play, RELATIONS, "postgres") if one["schema"] in OURS]
     assert {one["schema"] for one in relations} >= set(OURS) - {"ledger"}
