@@ -140,9 +140,11 @@ def test_systemd_finds_nothing_wrong_with_the_units() -> None:
 
 def test_nginx_lets_through_what_the_api_accepts_so_that_the_api_refuses() -> None:
     sizes = [int(size) * MIB for size in re.findall(r"client_max_body_size (\d+)m;", NGINX)]
-    bodies, uploads = sizes
-    assert bodies > Settings.model_fields["max_body_bytes"].default
-    assert uploads > Settings.model_fields["max_upload_bytes"].default + MIB
+    most = ("max_body_bytes", "max_upload_bytes", "max_batch_bytes", "max_direct_upload_bytes")
+    for size, setting in zip(sizes, most, strict=True):
+        assert size > Settings.model_fields[setting].default, setting
+    # A file comes in a form.
+    assert sizes[1] > Settings.model_fields["max_upload_bytes"].default + MIB
 
 
 def test_nginx_waits_longer_than_a_long_poll_and_keeps_connections_shorter_than_gunicorn() -> None:
