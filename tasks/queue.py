@@ -25,6 +25,7 @@ import psycopg
 from procrastinate import jobs, manager
 
 from tasks.db import AsyncPool, statement
+from tasks.pace import Pace
 
 RUN_STEPS = "run_steps"  # of one claim; in the queue each is a row of its own, "run_step"
 CONFINED_QUEUES = ("cpu", "media")
@@ -49,6 +50,8 @@ class LedgerJobManager(manager.JobManager):
         self._freed = asyncio.Event()
         self._stopping = False
         self._rung = 0
+        self._pace = Pace()
+        self._last = 0  # how many the last claim brought
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> jobs.Job | None:
         """What was claimed and begun, step runs as one job; None when there is nothing, or when this lane stops."""
@@ -106,6 +109,7 @@ class LedgerJobManager(manager.JobManager):
 
     async def _find_slots(self) -> None:
         """Wait for a slot. Under load, let a few more become free: one claim of many is cheaper than many of one."""
+        await self._pace.keep(self._last)
         while self._in_hand >= self._slots and not self._stopping:
             self._freed.clear()
             await self._freed.wait()
@@ -117,6 +121,7 @@ class LedgerJobManager(manager.JobManager):
         async with self._pool.connection() as connection:
             most = self._slots - self._in_hand
             rows = await (await connection.execute(statement("engine_claim"), arguments | {"most": most})).fetchall()
+        self._last = len(rows)
         self._in_hand += len(rows)
         self.took_from.update(row["queue_name"] for row in rows)
         self._ready += [jobs.Job.from_row(row | {"worker_id": queue_worker}) for row in rows if row["work"] is None]

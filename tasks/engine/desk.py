@@ -1,7 +1,7 @@
 """The ledger's calls for workers. Every write carries the attempt's number and is refused when that is stale.
 
-Attempts are settled in groups: while one group is being committed, the next one gathers. So nobody waits when the
-worker is idle, and under load one commit serves many.
+Attempts are settled in groups: while one is being committed, the next one gathers, and when there are many groups
+they come at a pace. So nobody waits when the worker is idle, and under load one commit serves many.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from psycopg_pool import PoolTimeout
 from tasks.db import AsyncPool, Row, statement
 from tasks.engine.attempt import Attempt, Stored
 from tasks.engine.outcomes import Failure
+from tasks.pace import Pace
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Desk:
         self._pool = pool
         self._waiting: list[Waiting] = []
         self._committing: asyncio.Task[None] | None = None
+        self._pace = Pace()
 
     async def complete(self, attempt: Attempt, result: dict[str, Any], items: list[Any] | None) -> bool:
         """Hand in a result; False when the attempt is stale."""
@@ -80,6 +82,7 @@ class Desk:
 
     async def _commit_groups(self) -> None:
         while self._waiting:
+            await self._pace.keep(len(self._waiting))
             group, self._waiting = self._waiting[:_GROUP], self._waiting[_GROUP:]
             await self._commit(group)
 
