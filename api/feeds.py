@@ -23,6 +23,7 @@ from api.people import Member
 from api.positions import Position, position_of
 from api.reading import read
 from api.rows import show_active_job, show_live_event
+from api.together import Reading
 from tasks.db import Row
 
 # Events of one look, and active jobs that a tenant's stream begins with.
@@ -79,8 +80,8 @@ class JobFeed:
 
     def _look(self) -> Stretch:
         member = self._member
-        asked = member.caller.claims, member.tenant_id, self.topic, self._after, MOST
-        return show_stretch(self._desk.rounds.read_events(*asked))
+        reading = Reading(member.caller.claims, member.tenant_id, self.topic, self._after, MOST)
+        return show_stretch(self._desk.readings.ask(reading))
 
     def _may_repair(self) -> bool:
         """Once a lease: a thousand silent streams look at their jobs all the time."""

@@ -13,7 +13,7 @@ from api.clearing import Clearing
 from api.graphs import Graphs
 from api.live import Hub
 from api.rates import Rates
-from api.rounds import Rounds
+from api.together import EventRounds, SubmissionRounds
 from api.tokens import Verifier
 from tasks.db import Pool
 from tasks.settings import Settings
@@ -28,7 +28,7 @@ class House:
     """Settings, connections, storage, the one who checks tokens, and the hub that says when a job has moved.
 
     `exports`: the turns of those who read more than a page, on connections that are not of the pool.
-    `rounds`: many streams' looks at the database in one.
+    `readings`, `submissions`: what many requests ask the database in one round trip.
     """
 
     settings: Settings
@@ -38,7 +38,8 @@ class House:
     live: Hub
     staging: Path
     exports: BoundedSemaphore
-    rounds: Rounds
+    readings: EventRounds
+    submissions: SubmissionRounds
     graphs: Graphs = field(default_factory=Graphs)
     rates: Rates = field(default_factory=Rates)
     tracing: Tracing | None = None

@@ -17,6 +17,7 @@ from api.tags import tag_of
 from tasks import ledger
 from tasks.db import Row
 from tasks.errors import Refused
+from tasks.tracing import current_trace
 
 # How far the queue before a job is counted: when somebody looks, and in passing, when it is submitted.
 _MOST_AHEAD = 1_000
@@ -33,12 +34,13 @@ class Sight:
 
 
 def submit_and_look(desk: House, member: Member, submission: ledger.Submission) -> tuple[Job, bool]:
-    """Submit, and see the job as the member may, in one round trip; whether it is a new one. Raises Refused."""
-    with desk.pool.connection() as connection:
-        created, seen = ledger.submit_and_look(connection, submission, member.caller.claims, _MOST_AHEAD_IN_PASSING)
-    if seen is None:
+    """Submit, and see the job as the member may, in one round trip, which requests of the same moment share; whether it
+    is a new one. Raises Refused."""
+    order = ledger.Order(submission, member.caller.claims, _MOST_AHEAD_IN_PASSING, current_trace())
+    seen = desk.submissions.ask(order)
+    if seen.look is None:
         raise job_not_found()
-    return show_job(seen), created
+    return show_job(seen.look), seen.created
 
 
 def find_job(desk: House, member: Member, job_id: UUID) -> Job:

@@ -19,6 +19,7 @@ import uuid_utils.compat as uuids
 from psycopg.types.json import Jsonb
 
 from tasks.db import Row, refusals, statement
+from tasks.errors import Refused
 from tasks.pipeline import Pipeline
 from tasks.settings import Settings
 from tasks.tracing import current_trace
@@ -56,6 +57,26 @@ class Submitted:
     created: bool
 
 
+@dataclass(frozen=True)
+class Order:
+    """A submission by the user of these claims, who is shown the job. `most_ahead`: how far the queue before it is
+    counted. `trace`: what the job's traces belong to."""
+
+    submission: Submission
+    claims: dict[str, Any]
+    most_ahead: int
+    trace: str | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of an order: whether the job is a new one, and what the user may see of it, as `access.look_at_job`
+    tells it."""
+
+    created: bool
+    look: Row | None
+
+
 def new_id() -> UUID:
     """A UUIDv7: sorts by birth."""
     return uuids.uuid7()
@@ -68,16 +89,44 @@ def submit(connection: Connection, submission: Submission) -> Submitted:
     return Submitted(UUID(answer["job"]), answer["created"])
 
 
-def submit_and_look(
-    connection: Connection, submission: Submission, claims: dict[str, Any], most_ahead: int
-) -> tuple[bool, Row | None]:
-    """The same in one call with a look at the job as the user of these claims: whether it is a new one, and what the
-    user may see of it, as `access.look_at_job` tells it.
+def submit_together(connection: Connection, orders: list[Order]) -> list[Seen | Exception]:
+    """Submit several in one call and one transaction, each with a look at its job.
+
+    What is refused is refused alone. When the database cannot take them as a whole, each is submitted by itself, so
+    that one cannot spoil the others.
     """
-    asked = _order(submission) | {"claims": json.dumps(claims), "most_ahead": most_ahead}
-    with _carrying_trace(connection):
-        answer = _one(connection, "ledger_submit_and_look", asked)["submitted"]
-    return answer["created"], answer["look"]
+    asked = [_describe(order, nr) for nr, order in enumerate(orders)]
+    try:
+        rows = connection.execute(statement("ledger_submit_together"), {"orders": Jsonb(asked)}).fetchall()
+    except (psycopg.DataError, psycopg.IntegrityError, psycopg.InternalError, psycopg.errors.DeadlockDetected) as error:
+        if len(orders) == 1:
+            return [_refusal_in(error)]
+        return [seen for order in orders for seen in submit_together(connection, [order])]
+    found = {row["nr"]: row["answer"] for row in rows}
+    return [_see(found[nr]) for nr in range(len(orders))]
+
+
+def _describe(order: Order, nr: int) -> dict[str, Any]:
+    wanted = vars(order.submission) | {"job_id": new_id(), "params": order.submission.params or {}}
+    words = {name: str(value) if isinstance(value, UUID) else value for name, value in wanted.items()}
+    asker = {"claims": json.dumps(order.claims), "most_ahead": order.most_ahead, "trace": order.trace}
+    return words | asker | {"nr": nr}
+
+
+def _see(answer: dict[str, Any]) -> Seen | Refused:
+    if refused := answer.get("refused"):
+        return Refused(
+            refused["code"], refused["message"], details=refused["details"], status=int(refused["state"][2:])
+        )
+    return Seen(answer["created"], answer["look"])
+
+
+def _refusal_in(error: Exception) -> Exception:
+    try:
+        with refusals():
+            raise error
+    except Exception as found:
+        return found
 
 
 @contextmanager

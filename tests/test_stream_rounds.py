@@ -13,26 +13,29 @@ from api_play import Front, Person, make_claims
 from waiting import until
 
 from api.house import house_of
-from api.rounds import Rounds, _Question
+from api.rounds import Rounds
+from api.together import Reading, open_event_rounds
+from tasks.db import Row
 
 
-class Held(Rounds):
+class Held(Rounds[Reading, list[Row]]):
     """Rounds that are held up in the first one, so that all who come meanwhile share the second. `sizes`: of each."""
 
-    def __init__(self, front: Front) -> None:
-        super().__init__(house_of(front.app).pool)
+    def __init__(self, front: Front, most: int = 100) -> None:
+        super().__init__(self._hold, most)
+        self._real = open_event_rounds(house_of(front.app).pool)
         self.sizes: list[int] = []
         self.begun, self.go_on = threading.Event(), threading.Event()
         self.fails = False
 
-    def _ask(self, questions: list[_Question]) -> None:
-        self.sizes.append(len(questions))
+    def _hold(self, readings: list[Reading]) -> Any:
+        self.sizes.append(len(readings))
         if len(self.sizes) == 1:
             self.begun.set()
             assert self.go_on.wait(20)
         if self.fails and len(self.sizes) == 2:
             raise psycopg.OperationalError("gone")
-        super()._ask(questions)
+        return self._real._answer(readings)
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def ask_together(rounds: Held, asks: list[Callable[[], Any]]) -> list[Any]:
 
 def question(rounds: Held, person: Person, tenant: UUID, job: UUID, after: int = 0) -> Callable[[], list[int]]:
     def ask() -> list[int]:
-        return [row["seq"] for row in rounds.read_events(make_claims(person.user), tenant, job, after, 500)]
+        return [row["seq"] for row in rounds.ask(Reading(make_claims(person.user), tenant, job, after, 500))]
 
     return ask
 
@@ -103,10 +106,8 @@ def test_what_goes_wrong_in_a_round_is_told_to_all_who_are_in_it_and_to_nobody_e
     assert question(rounds, person, front.play.tenant, job)() == [1]
 
 
-def test_more_than_fit_into_a_round_are_told_in_the_next(
-    front: Front, rounds: Held, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("api.rounds._MOST_IN_A_ROUND", 3)
+def test_more_than_fit_into_a_round_are_told_in_the_next(front: Front) -> None:
+    rounds = Held(front, most=3)
     job, person = front.play.submit(), front.person()
     assert ask_together(rounds, [question(rounds, person, front.play.tenant, job)] * 8) == [[1]] * 8
     assert rounds.sizes == [1, 3, 3, 1]

@@ -4,11 +4,9 @@ select ledger.submit(
   %(job_id)s, %(tenant_id)s, %(user_id)s, %(pipeline)s, %(graph)s, %(document_id)s, %(params)s,
   %(idempotency_key)s, %(fresh)s, %(deadline_s)s) as submitted
 
--- name: ledger_submit_and_look
--- The same, and the job as the user of these claims may see it.
-select ledger.submit_and_look(
-  %(job_id)s, %(tenant_id)s, %(user_id)s, %(pipeline)s, %(graph)s, %(document_id)s, %(params)s,
-  %(idempotency_key)s, %(fresh)s, %(deadline_s)s, %(claims)s, %(most_ahead)s) as submitted
+-- name: ledger_submit_together
+-- The same for several, each with a look at the job as the user of its claims.
+select * from ledger.submit_together(%(orders)s)
 
 -- name: ledger_carry_trace
 -- The trace that jobs submitted in this transaction belong to.

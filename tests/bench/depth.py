@@ -14,6 +14,11 @@ from psycopg.types.json import Jsonb
 FILL = (Path(__file__).parent / "depth.sql").read_text(encoding="utf-8")
 SHALLOW = 1_000
 
+_COLUMNS = """
+select string_agg(quote_ident(column_name), ', ' order by ordinal_position) from information_schema.columns
+where table_schema = 'public' and table_name = 'jobs' and is_generated = 'NEVER'
+"""
+
 QUEUED: dict[str, Any] = {}
 RETRYING = {"status": "retrying", "due_at": "2100-01-01T00:00:00Z", "queued_at": None}
 
@@ -52,7 +57,9 @@ def run_on(contender: Contender, place: Place, jobs: int) -> float:
 
 def _copy(connection: psycopg.Connection[Any], job: Any, copies: int, run: dict[str, Any], *, queued: bool) -> None:
     if copies:
-        connection.execute(FILL, {"job": job, "copies": copies, "run": Jsonb(run), "queued": queued})
+        columns = _one(connection, _COLUMNS)
+        given = {"job": job, "copies": copies, "run": Jsonb(run), "queued": queued}
+        connection.execute(FILL.replace("{columns}", columns), given)
 
 
 def _wait_for_results(connection: psycopg.Connection[Any], mark: Any, count: int) -> None:

@@ -1,6 +1,6 @@
 -- Fill the ledger by copying the rows of a real job, so that copies are what the ledger itself would have written.
 -- Parameters: %(job)s the job to copy, %(copies)s how many, %(run)s fields of the step run to change (jsonb),
--- %(queued)s whether each copy gets a queue job.
+-- %(queued)s whether each copy gets a queue job; and {columns}, those of a job that are not generated.
 
 set session_replication_role = replica;
 
@@ -10,9 +10,9 @@ select n, ledger.uuid7() as job, ledger.uuid7() as run, ledger.uuid7() as result
        (select coalesce(min(s.priority), 0) from public.job_steps s) - 10 * n as priority
 from generate_series(1, %(copies)s) n;
 
-insert into public.jobs
-select (jsonb_populate_record(j, jsonb_build_object('id', c.job, 'natural_key', 'copy ' || c.job))).*
-from copies c, public.jobs j where j.id = %(job)s order by c.n;
+insert into public.jobs ({columns}) select {columns} from (
+  select (jsonb_populate_record(j, jsonb_build_object('id', c.job, 'natural_key', 'copy ' || c.job))).*
+  from copies c, public.jobs j where j.id = %(job)s order by c.n) copied;
 
 insert into public.job_step_totals
 select (jsonb_populate_record(t, jsonb_build_object('job_id', c.job))).*

@@ -21,8 +21,10 @@ from pathlib import Path
 
 import jwt
 import psycopg
-from bench.contenders import Contender, Place
-from bench.servers import free_port, tree_cpu_s
+from bench import plain_ledger
+from bench.contenders import CONTENDERS, Contender, Place
+from bench.contenders import OURS as OUR_NAME
+from bench.servers import Servers, free_port, tree_cpu_s
 from bench.with_ledgerline import TENANT, USER
 
 from tasks.db import ROOT
@@ -33,8 +35,8 @@ CONNECTIONS = 16
 SECONDS = 10
 WARM_UP_S = 2
 
-OURS = ["--config", "api/gunicorn.py", "api:create_app()"]
-ON_CELERY = ["--config", "tests/bench/front_gunicorn.py", "bench.front_celery:create_app()"]
+OURS = "api:create_app()"
+ON_CELERY = "bench.front_celery:create_app()"
 
 # Each request is another job: the number makes its parameters and its key its own.
 _SCRIPT = """
@@ -61,19 +63,19 @@ class Answered:
     latency_ms: dict[int, float]
 
 
-_MEMBERS = """
-create table if not exists members (tenant_id uuid, user_id uuid, role text, primary key (tenant_id, user_id))
-"""
-
-
-def join_tenant(place: Place) -> None:
-    """Make the user of the benchmark a member; peers have no table for that yet."""
+def settle(name: str, servers: Servers) -> Place:
+    """A database of ours with the user of the benchmark as a member, and a hand-written ledger beside it."""
+    place = CONTENDERS[OUR_NAME].settle(servers, f"front_{name}")
     with psycopg.connect(place.url, autocommit=True) as connection:
-        connection.execute(_MEMBERS)
+        connection.execute("create schema plain")
+        connection.execute("set search_path = plain")
+        connection.execute(plain_ledger.TABLE)
+        connection.execute("reset search_path")
         connection.execute("insert into members (tenant_id, user_id, role) values (%s, %s, 'owner')", [TENANT, USER])
+    return place
 
 
-def measure(contender: Contender, place: Place, app: list[str]) -> dict[str, float]:
+def measure(contender: Contender, place: Place, app: str) -> dict[str, float]:
     """Serve, warm up, and call for a while."""
     with _serve(contender, place, app) as (url, process):
         _call(url, WARM_UP_S, place.servers.folder)
@@ -92,7 +94,7 @@ def measure(contender: Contender, place: Place, app: list[str]) -> dict[str, flo
 
 
 @contextmanager
-def _serve(contender: Contender, place: Place, app: list[str]) -> Iterator[tuple[str, int]]:
+def _serve(contender: Contender, place: Place, app: str) -> Iterator[tuple[str, int]]:
     port = free_port()
     environment = {
         "JWT_SECRET": SECRET,
@@ -105,8 +107,12 @@ def _serve(contender: Contender, place: Place, app: list[str]) -> Iterator[tuple
     log = place.servers.folder / f"front-{place.name}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", *app],
-            env=os.environ | contender.environment(place) | {"BENCH_URL": place.url, **contender.options} | environment,
+            [sys.executable, "-m", "gunicorn", "--config", "api/gunicorn.py", app],
+            env=os.environ
+            | CONTENDERS[OUR_NAME].environment(place)
+            | contender.environment(place)
+            | {"BENCH_URL": place.url, **contender.options}
+            | environment,
             cwd=ROOT,
             stdout=output,
             stderr=output,

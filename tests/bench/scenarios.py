@@ -150,16 +150,11 @@ def _prepare_front(servers: Servers, names: list[str], sizes: Sizes) -> dict[str
     """Ours on an empty and on a deep queue, and the same endpoint on Celery."""
     measures: dict[str, Measure] = {}
     for name, queued in ((OURS, 0), ("deep", sizes.queued)):
-        contender = CONTENDERS[OURS]
-        place = contender.settle(servers, f"front_{name}")
-        front.join_tenant(place)
-        depth.fill(contender, place, queued, 0, 0)
-        measures[name] = partial(front.measure, contender, place, front.OURS)
+        place = front.settle(name, servers)
+        depth.fill(CONTENDERS[OURS], place, queued, 0, 0)
+        measures[name] = partial(front.measure, CONTENDERS[OURS], place, front.OURS)
     for name in set(names) & {"celery"}:
-        contender = CONTENDERS[name]
-        place = contender.settle(servers, f"front_{name}")
-        front.join_tenant(place)
-        measures[name] = partial(front.measure, contender, place, front.ON_CELERY)
+        measures[name] = partial(front.measure, CONTENDERS[name], front.settle(name, servers), front.ON_CELERY)
     return measures
 
 
