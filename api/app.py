@@ -35,7 +35,7 @@ from api.signed_uploads import uploads
 from api.spans import begin_span, end_span_when_sent
 from api.streams import streams
 from api.tickets import admit_by_ticket
-from api.together import open_event_rounds, open_submission_rounds
+from api.together import open_entrance_rounds, open_event_rounds, open_submission_rounds
 from api.tokens import Verifier
 from api.webhooks import webhooks
 from tasks.db import open_pool
@@ -104,6 +104,7 @@ def _furnish(settings: Settings) -> House:
         staging=settings.storage_path.resolve() / "staging",
         exports=BoundedSemaphore(settings.export_connections),
         tracing=open_tracing(settings, "ledgerline-web"),
+        entrances=open_entrance_rounds(pool),
         readings=open_event_rounds(pool),
         submissions=open_submission_rounds(pool),
     )

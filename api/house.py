@@ -13,7 +13,7 @@ from api.clearing import Clearing
 from api.graphs import Graphs
 from api.live import Hub
 from api.rates import Rates
-from api.together import EventRounds, SubmissionRounds
+from api.together import EntranceRounds, EventRounds, SubmissionRounds
 from api.tokens import Verifier
 from tasks.db import Pool
 from tasks.settings import Settings
@@ -28,7 +28,7 @@ class House:
     """Settings, connections, storage, the one who checks tokens, and the hub that says when a job has moved.
 
     `exports`: the turns of those who read more than a page, on connections that are not of the pool.
-    `readings`, `submissions`: what many requests ask the database in one round trip.
+    `entrances`, `readings`, `submissions`: what many requests ask the database in one round trip.
     """
 
     settings: Settings
@@ -38,6 +38,7 @@ class House:
     live: Hub
     staging: Path
     exports: BoundedSemaphore
+    entrances: EntranceRounds
     readings: EventRounds
     submissions: SubmissionRounds
     graphs: Graphs = field(default_factory=Graphs)

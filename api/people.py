@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from flask import g, request
@@ -14,6 +13,7 @@ from api.codes import refuse
 from api.graphs import Graph
 from api.house import House
 from api.key_secrets import KeyHolder, recognise
+from api.together import Entrance
 from api.tokens import ROLE, Caller, read_bearer
 from tasks.db import Row, statement
 
@@ -73,13 +73,15 @@ def identify(desk: House, asker: Asker) -> Caller:
 
 def memberships(desk: House, caller: Caller, pipeline: str | None = None) -> list[Row]:
     """The caller's tenants: tenant_id, name, role; and beside each the graph of the pipeline asked for."""
-    return _ask(desk, "api_enter", pipeline, user_id=caller.user_id)
+    return desk.entrances.ask(Entrance(caller.user_id, pipeline, desk.graphs.digest(pipeline)))
 
 
 def _meet(desk: House, asker: Asker, pipeline: str | None = None) -> tuple[Caller, list[Row]]:
     if isinstance(asker, Caller):
         return asker, memberships(desk, asker, pipeline)
-    rows = _ask(desk, "api_enter_by_key", pipeline, digest=asker.digest)
+    asked = {"digest": asker.digest, "pipeline": pipeline, "known": desk.graphs.digest(pipeline)}
+    with desk.pool.connection() as connection:
+        rows = connection.execute(statement("api_enter_by_key"), asked).fetchall()
     if not rows:
         raise key_secrets.invalid()
     if rows[0]["expired"]:
@@ -87,12 +89,6 @@ def _meet(desk: House, asker: Asker, pipeline: str | None = None) -> tuple[Calle
     # Noted at once: what is refused from here on is logged with who asked.
     g.caller = _machine(rows[0])
     return g.caller, rows
-
-
-def _ask(desk: House, name: str, pipeline: str | None, **who: Any) -> list[Row]:
-    asked = who | {"pipeline": pipeline, "known": desk.graphs.digest(pipeline)}
-    with desk.pool.connection() as connection:
-        return connection.execute(statement(name), asked).fetchall()
 
 
 def _machine(row: Row) -> Caller:

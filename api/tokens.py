@@ -6,6 +6,7 @@ the key decides the algorithm, not the token. `user_metadata` is the user's to e
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -42,10 +43,11 @@ class Verifier:
 
     def __init__(self, settings: Settings) -> None:
         self._leeway_s = settings.jwt_leeway_s
-        self._secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
+        secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else None
         self._keys = PublishedKeys(settings.jwks_url) if settings.jwks_url else None
-        self._algorithms = ["HS256"] if self._secret else ["ES256", "RS256"]
-        _check(self._secret, self._keys)
+        self._algorithms = ["HS256"] if secret else ["ES256", "RS256"]
+        _check(secret, self._keys)
+        self._secret_key = _prepare(secret) if secret else None
         self._issuer = _issuer(settings)
 
     def verify(self, authorization: str | None) -> Caller:
@@ -81,10 +83,10 @@ class Verifier:
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
             raise invalid() from None
 
-    def _key(self, token: str) -> str | PyJWK:
+    def _key(self, token: str) -> PyJWK:
         if self._keys is None:
-            assert self._secret is not None
-            return self._secret
+            assert self._secret_key is not None
+            return self._secret_key
         key = self._keys.find(str(jwt.get_unverified_header(token).get("kid")))
         if key is None:
             raise invalid()
@@ -120,6 +122,12 @@ def _uuid(subject: object) -> UUID:
         return UUID(str(subject))
     except ValueError:
         raise invalid() from None
+
+
+def _prepare(secret: str) -> PyJWK:
+    """The secret as a key, looked at once and not with each token."""
+    text = base64.urlsafe_b64encode(secret.encode()).decode().rstrip("=")
+    return PyJWK({"kty": "oct", "k": text}, "HS256")
 
 
 def _issuer(settings: Settings) -> str:

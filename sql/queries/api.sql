@@ -1,8 +1,9 @@
 -- What the front door asks. All but api_enter and those from api_ping on run as the caller, under row-level security.
 
 -- name: api_enter
--- The caller's tenants, roles and limits; beside each the pipeline asked for, with its schema unless the caller of this knows it.
-select * from ledger.enter(%(user_id)s, %(pipeline)s, %(known)s)
+-- Of each who asks, tenants, roles and limits; beside each the pipeline asked for, with its schema unless who asks knows it.
+select a.nr, e.* from jsonb_to_recordset(%(asked)s) a(nr integer, user_id uuid, pipeline text, known text)
+cross join ledger.enter(a.user_id, a.pipeline, a.known) e
 
 -- name: api_jobs
 -- A page of a tenant's jobs, newest first.
