@@ -17,7 +17,7 @@ from bench.contenders import Contender, Place
 from bench.entries import read_entries
 from bench.servers import tree_cpu_s
 
-THREADS = 4
+THREADS = 16
 WARM_UP = 60
 PATIENCE_S = 900
 SKIPPED = 0.1  # of a backlog: until then, workers are starting

@@ -66,6 +66,6 @@ def submitter(shape: str, width: int) -> Iterator[Callable[[str], None]]:
             connection.execute(plain_ledger.SUBMIT, [mark])
         run.delay(mark)
 
-    with ConnectionPool(os.environ["BENCH_URL"], kwargs={"autocommit": True}, min_size=4, max_size=8) as pool:
+    with ConnectionPool(os.environ["BENCH_URL"], kwargs={"autocommit": True}, min_size=4, max_size=16) as pool:
         pool.wait()
         yield submit

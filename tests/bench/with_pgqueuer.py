@@ -52,7 +52,7 @@ def submitter(shape: str, width: int) -> Iterator[Callable[[str], None]]:
             SyncQueries(SyncPsycopgDriver(connection)).enqueue("run", mark.encode())
 
     url = os.environ["BENCH_URL"]
-    with ConnectionPool(url, kwargs={"autocommit": True}, min_size=4, max_size=8) as pool:
+    with ConnectionPool(url, kwargs={"autocommit": True}, min_size=4, max_size=16) as pool:
         pool.wait()
         yield submit
 

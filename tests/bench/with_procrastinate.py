@@ -55,7 +55,7 @@ def submitter(shape: str, width: int) -> Iterator[Callable[[str], None]]:
     url = os.environ["BENCH_URL"]
     with (
         app.replace_connector(procrastinate.SyncPsycopgConnector(conninfo=url)) as replaced,
-        ConnectionPool(url, kwargs={"autocommit": True}, min_size=4, max_size=8) as pool,
+        ConnectionPool(url, kwargs={"autocommit": True}, min_size=4, max_size=16) as pool,
     ):
         task = replaced.tasks["run"]
         pool.wait()
