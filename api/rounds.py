@@ -15,10 +15,13 @@ Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
 
+_new_turn = threading.Event
+
+
 @dataclass(eq=False)
 class _Place(Generic[Question]):
     question: Question
-    turn: threading.Event = field(default_factory=threading.Event)
+    turn: threading.Event = field(default_factory=lambda: _new_turn())
     leads: bool = False
     answer: Any = None
 
@@ -45,13 +48,25 @@ class Rounds(Generic[Question, Answer]):
             if not self._under_way:
                 self._under_way = mine.leads = True
                 mine.turn.set()
-        mine.turn.wait()
+        self._wait(mine)
         if mine.leads:
             self._lead()
         if isinstance(mine.answer, BaseException):
             raise mine.answer
         answer: Answer = mine.answer
         return answer
+
+    def _wait(self, mine: _Place[Question]) -> None:
+        """Until it is our turn. Who is ended while waiting is not left in the row: the others would wait for it."""
+        try:
+            mine.turn.wait()
+        except BaseException:
+            with self._lock:
+                if mine in self._waiting:
+                    self._waiting.remove(mine)
+                if mine.leads:
+                    self._hand_over()
+            raise
 
     def _lead(self) -> None:
         """One round, for those who wait, the leader first; then the next of them leads."""
@@ -65,9 +80,13 @@ class Rounds(Generic[Question, Answer]):
         for place, answer in zip(places, answers, strict=True):
             place.answer = answer
         with self._lock:
-            self._under_way = bool(self._waiting)
-            if self._waiting:
-                self._waiting[0].leads = True
-                self._waiting[0].turn.set()
+            self._hand_over()
         for place in places:
             place.turn.set()
+
+    def _hand_over(self) -> None:
+        """The first who waits leads the next round; when nobody waits, whoever comes next does."""
+        self._under_way = bool(self._waiting)
+        if self._waiting:
+            self._waiting[0].leads = True
+            self._waiting[0].turn.set()
