@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import LiteralString
+from uuid import UUID
 
 import psycopg
 import pytest
 from gate_play import PACKAGES, branching, decide, open_reviews, reviews, waiting, work_on
-from ledger_play import Play, Row, items, refused
+from ledger_play import Play, Row, Work, items, refused
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 
 @pytest.fixture
@@ -36,6 +38,36 @@ def test_reprocessing_does_not_take_the_result_it_was_to_replace(play: Play) -> 
     job = waiting(play)
     decide(play, job, "approval", "reprocessed", from_step="draft")
     assert play.begin()["reuse"] is None
+
+
+def _reuse_what_is_sent_back(play: Play) -> tuple[UUID, Work, Jsonb]:
+    """A job, its attempt that was about to use the result of another when a reviewer sent that one back, and what the
+    worker says of it."""
+    first = play.submit("reviewed", params={"mark": "alike"})
+    work_on(play)
+    second = play.submit("reviewed", params={"mark": "alike"}, idempotency_key="second")
+    work = play.begin()
+    decide(play, first, "approval", "reprocessed", from_step="draft")
+    said = {"verb": "complete", "step_run": work["step_run"], "attempt": work["attempt"]}
+    return second, work, Jsonb(said | {"result": {"reuse": work["reuse"]["result"]}})
+
+
+def test_whoever_was_about_to_use_a_result_that_is_sent_back_does_the_work_instead(play: Play) -> None:
+    job, before, said = _reuse_what_is_sent_back(play)
+    assert play.one("select ledger.settle(%s)", [said]) == [False]
+    assert (play.statuses(job), play.kinds(job)[-1], play.failures(job)) == (["queued"], "step_released", [])
+    (work,) = [work for work in play.begin_all() if work["job"] == str(job)]
+    assert (work["step_run"], work["attempt"], work["reuse"]) == (before["step_run"], 2, None)
+    assert play.complete(work, 7)
+    assert (play.job(job)["status"], play.job(job)["reused"]) == ("awaiting_review", 0)
+
+
+def test_an_attempt_that_is_stale_already_is_not_given_back_for_a_result_that_is_gone(play: Play) -> None:
+    job, _, said = _reuse_what_is_sent_back(play)
+    play.cancel(job)
+    history = play.kinds(job)
+    assert play.one("select ledger.settle(%s)", [said]) == [False]
+    assert (play.statuses(job), play.kinds(job)) == (["cancelled"], history)
 
 
 def test_reprocessing_from_a_map_runs_its_items_again_and_not_their_source(play: Play) -> None:
