@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from api.kin import Connection, Kin
+from api.topics import Connection, Topics
 from tasks.db import Pool, statement
 
 CHANNEL = "ledgerline_events"
@@ -88,7 +88,7 @@ class Hub:
         self._token = uuid4().hex
         self._followers: defaultdict[UUID, set[Follower]] = defaultdict(set)
         self._wide = 0
-        self._kin = Kin()
+        self._topics = Topics()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._hears = threading.Event()
@@ -190,7 +190,7 @@ class Hub:
         self._wake(jobs)
         # Whose job it is has to be asked for, which is left out while nobody follows a document or a tenant.
         if jobs and self._wide:
-            self._wake(self._kin.find(jobs, connection))
+            self._wake(self._topics.find(jobs, connection))
 
     def _wake(self, topics: Iterable[UUID]) -> None:
         with self._lock:

@@ -70,7 +70,7 @@ left join lateral (
 where t.id = %(tenant_id)s
 order by a.id desc
 
--- name: api_kin
+-- name: api_topics
 -- The documents and tenants that jobs belong to.
 select j.id, j.tenant_id, j.document_id from public.jobs j where j.id = any(%(jobs)s)
 

@@ -47,6 +47,7 @@ create table public.batch_items (
   check ((outcome in ('created', 'duplicate')) = (job_id is not null))
 );
 create index batch_items_by_outcome on public.batch_items (batch_id, outcome, nr);
+create index batch_items_waiting on public.batch_items (batch_id, nr) where outcome = 'waiting';
 
 -- The batch that a job came in with. Whoever submits for a batch says so for its transaction: see ledger.for_batch.
 alter table public.jobs add column batch_id uuid references public.batches;
@@ -106,10 +107,13 @@ end $$;
 -- One chunk of the batch whose turn it is. Items with a document become jobs here; of those with a path, up to
 -- `most_paths` are given to the worker to read (`claimed`), and again to another when that worker dies.
 -- `next_in`: seconds until there is more to do; null: nothing is known to come.
+--
+-- The head of a batch is found by an index of what waits, however much of it is over and whatever a plan was made for: a
+-- plan that was made while there was little would later walk over all that is done.
 create function ledger.take_in(
   by_worker uuid, lease_s double precision, most integer, most_paths integer,
   out batch jsonb, out claimed jsonb, out next_in double precision
-) language plpgsql as $$
+) language plpgsql set enable_seqscan = off as $$
 declare
   one public.batches;
   pause interval;

@@ -147,33 +147,6 @@ begin
   job := ledger.count_run(job, run);
 end $$;
 
--- Write what a step run's result says about the job's document, its title included; see the migration before.
-create or replace function ledger.describe_document(job public.jobs, run public.job_steps, body text) returns void
-language plpgsql as $$
-declare
-  told jsonb := (select r.description from public.step_results r where r.id = run.result_id);
-  is_final boolean := coalesce((told ->> 'final')::boolean, false);
-  at timestamptz := ledger.now();
-  document public.documents;
-begin
-  if told is null then
-    return;
-  end if;
-  update public.documents d set
-    title = coalesce(told ->> 'title', d.title), summary = coalesce(told ->> 'summary', d.summary),
-    keywords = case when told ? 'keywords' then array(select jsonb_array_elements_text(told -> 'keywords'))
-               else d.keywords end,
-    categories = coalesce(told -> 'categories', d.categories), language = coalesce(told ->> 'language', d.language),
-    metadata = coalesce(told -> 'metadata', d.metadata), described_at = at, described_by = job.id,
-    status = case when is_final then 'finalised' else d.status end,
-    finalised_at = case when is_final then at end, finalised_by = case when is_final then job.id end
-  where d.id = job.document_id and (is_final or d.status = 'uploaded')
-  returning * into document;
-  if found and body is not null then
-    perform ledger.index_document(document, body);
-  end if;
-end $$;
-
 -- Assigning ----------------------------------------------------------------------------------------
 
 -- Say who is expected to decide an open review; null: nobody in particular. A line of history, unless it was so already.

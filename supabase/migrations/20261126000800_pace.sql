@@ -265,7 +265,7 @@ end $$;
 
 -- Results that are used again are counted, and documents are described: two groups that share some must touch them in one
 -- order. The caller holds the jobs' rows.
-create or replace function ledger.lock_touched(outcomes jsonb[]) returns void language plpgsql as $$
+create function ledger.lock_touched(outcomes jsonb[]) returns void language plpgsql as $$
 begin
   perform from public.step_results r where r.id = any(array(
     select (x.o #>> '{result,reuse}')::uuid from unnest(outcomes) x(o)

@@ -26,7 +26,7 @@ class Reuse:
 
     @classmethod
     def from_work(cls, reuse: dict[str, Any]) -> Reuse:
-        """Read the part of `ledger.describe_work` that is about it."""
+        """Read the part of `ledger.work` that is about it."""
         return cls(reuse["result"], Stored(reuse["value"], reuse["blob"]), reuse["skipped"], reuse.get("text"))
 
 

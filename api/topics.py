@@ -1,4 +1,5 @@
-"""Which documents and tenants jobs belong to, remembered: a notification names the job and nothing else."""
+"""The topics under which a job is followed besides its own: its tenant and its document. Remembered, because a
+notification names the job and nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ Connection = psycopg.Connection[tuple[UUID, ...]]
 _MOST = 10_000
 
 
-class Kin:
+class Topics:
     """Asks once about each job, and about all that are new in a burst together."""
 
     def __init__(self) -> None:
@@ -29,6 +30,6 @@ class Kin:
             self._known.clear()
             unknown = list(jobs)
         if unknown:
-            for job_id, *kin in connection.execute(statement("api_kin"), {"jobs": unknown}):
-                self._known[job_id] = tuple(one for one in kin if one is not None)
-        return {one for job_id in jobs for one in self._known.get(job_id, ())}
+            for job_id, *topics in connection.execute(statement("api_topics"), {"jobs": unknown}):
+                self._known[job_id] = tuple(topic for topic in topics if topic is not None)
+        return {topic for job_id in jobs for topic in self._known.get(job_id, ())}
