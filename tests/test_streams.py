@@ -314,8 +314,8 @@ def test_nobody_asks_whose_a_job_is_until_somebody_follows_a_tenant(
     hub = house_of(front.app).live
     until(lambda: hub.start() or hub.hears)
     asked: list[UUID] = []
-    find = hub._kin.find
-    monkeypatch.setattr(hub._kin, "find", lambda jobs, connection: asked.extend(jobs) or find(jobs, connection))
+    find = hub._topics.find
+    monkeypatch.setattr(hub._topics, "find", lambda jobs, connection: asked.extend(jobs) or find(jobs, connection))
     job = front.play.submit()
     with hub.follow(job) as follower:
         front.play.cancel(job)

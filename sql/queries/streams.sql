@@ -59,7 +59,7 @@ with horizon as materialized (
 select h.settled, a.*
 from public.tenants t cross join horizon h
 left join lateral (
-  select j.id, j.pipeline, j.document_id, j.created_by, j.status, j.stage, j.percent, j.progress_current,
+  select j.id, j.pipeline, j.document_id, j.batch_id, j.created_by, j.status, j.stage, j.percent, j.progress_current,
     j.progress_total, j.progress_message, j.error_code, j.error_message, j.created_at, j.started_at, j.finished_at,
     j.last_seq, case when j.status in ('running', 'awaiting_review') then (select r.id from public.reviews r
       where r.job_id = j.id and r.status = 'open' order by r.id limit 1) end as review_id
