@@ -20,6 +20,8 @@ from psycopg.rows import dict_row
 from waiting import following
 from workers import ROOT, running_worker
 
+from tasks import ledger
+
 
 def test_nothing_is_lost_doubled_or_stuck_whatever_is_killed_frozen_or_cut_off(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "chaos.run", "--seed", "1", "--jobs", "150", "--faults", "25"]
@@ -79,7 +81,11 @@ class Done:
 @pytest.fixture(scope="module")
 def done(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     folder = tmp_path_factory.mktemp("done")
-    kinds = {order.pipeline: order for order in make_plan(3, 60, 0, api=False).orders if order.pipeline != "judged"}
+    alone = [order for order in make_plan(3, 200, 0, api=False).orders if order.batch is None]
+    kinds = {order.pipeline: order for order in alone if order.pipeline != "judged"}
+    kinds |= {
+        "judged": next(order for order in alone if order.decisions[:1] == ("reprocessed",) and order.params["width"])
+    }
     with psycopg.connect(module_database_url, autocommit=True, row_factory=dict_row) as connection:
         play = Play(connection, ("chaos.pipelines",))
         orders = {play.submit(order.pipeline, params=order.params): order for order in kinds.values()}
@@ -87,15 +93,27 @@ def done(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
             following(module_database_url) as follower,
             running_worker(module_database_url, folder, "chaos.pipelines", worker_queues="cpu,llm", worker_children=1),
         ):
+            for job, order in orders.items():
+                for decision in order.decisions:
+                    follower.until(lambda job=job: play.job(job)["status"] == "awaiting_review")
+                    _decide(play, job, decision)
             follower.until(lambda: play.one("select count(*) from jobs where finished_at is null") == 0)
         yield Done(play, orders, folder)
+
+
+def _decide(play: Play, job: UUID, decision: Any) -> None:
+    review = play.one("select id from reviews where job_id = %s and status = 'open'", job)
+    from_step = "polish" if decision == "reprocessed" else None
+    ledger.decide(play.connection, review, play.tenant, play.user, decision, "", from_step)
 
 
 def test_the_verdict_on_a_run_without_faults_is_that_all_holds(done: Done) -> None:
     verdict = done.judge()
     assert verdict.wrong == []
-    assert verdict.counts["jobs, completed"] == len(done.orders) == 4
-    assert verdict.counts["step runs done"] == sum(len(expect(order).runs) for order in done.orders.values())
+    assert verdict.counts["jobs, completed"] == len(done.orders) == 5
+    (again,) = [order.params["width"] for order in done.orders.values() if order.decisions]
+    once = sum(len(expect(order).runs) for order in done.orders.values())
+    assert verdict.counts["step runs done"] == once + again
     assert verdict.counts["files compared"] > 0
 
 
@@ -121,6 +139,26 @@ SPOILS: dict[str, LiteralString] = {
       insert into procrastinate.procrastinate_jobs (queue_name, task_name, args)
       select 'llm', 'run_step', jsonb_build_object('step_run', id) from job_steps""",
     "results do not add up": "update step_results set hits = hits + 1",
+    "and was not sent back": """
+      update job_events set data = data - 'from_step' where kind = 'gate_decided'""",
+    "a result belongs to no step run": """
+      insert into step_results (tenant_id, identity, digest, value) select tenant_id, identity, digest, value
+      from step_results where blob is null limit 1""",
+    "counts 1 reuses": "update jobs set reused = reused + 1 where pipeline = 'chain'",
+    "came with batch": """
+      with batch as (insert into batches (id, tenant_id, pipeline, created_at)
+                     select id, tenant_id, pipeline, created_at from jobs limit 1 returning id)
+      update jobs set batch_id = batch.id from batch where jobs.pipeline = 'chain'""",
+    "an item of a batch is not one job": """
+      with batch as (insert into batches (id, tenant_id, pipeline, created_at)
+                     select id, tenant_id, pipeline, created_at from jobs limit 1 returning id, tenant_id)
+      insert into batch_items (batch_id, nr, tenant_id) select id, 1, tenant_id from batch""",
+    "a batch is not over": """
+      insert into batches (id, tenant_id, pipeline, created_at, due_at)
+      select id, tenant_id, pipeline, created_at, created_at from jobs limit 1""",
+    "events and deliveries of webhooks disagree": """
+      insert into webhooks (id, tenant_id, url, kinds, created_at)
+      select id, tenant_id, 'https://127.0.0.1/', '{completed}', created_at from jobs limit 1""",
     "attempts failed with": """
       insert into ops.failures (job_id, at, code, detail) select id, now(), 'step_error', 'a surprise' from jobs""",
     "jobs were ordered and": """

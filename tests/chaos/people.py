@@ -1,4 +1,7 @@
-"""The people of a chaos run: they order jobs, cancel some, and decide at gates. They try again when nobody answers."""
+"""The people of a chaos run: they order jobs, one by one and in batches, cancel some, and decide at gates.
+
+They try again when nobody answers.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,10 @@ from uuid import UUID, uuid4
 import httpx
 import jwt
 from chaos.crew import Crew, Line
-from chaos.plan import Order, Plan
+from chaos.plan import TENANTS, Order, Plan
+from psycopg.types.json import Jsonb
 
-from tasks import ledger
+from tasks import batches, ledger
 from tasks.errors import Refused
 
 _OPEN = """
@@ -23,6 +27,14 @@ _OPEN = """
 """
 _REJECTED = "select id from jobs where status = 'failed' and error_code = 'rejected'"
 _DECIDED = "select count(*) from reviews where job_id = %s"
+_TAKEN_IN = "select batch_id, key, job_id, code from batch_items where batch_id = any(%s) and outcome <> 'waiting'"
+# Nobody is at this address. That each event is told once is to hold whether anybody listens or not.
+_WEBHOOK = """
+  select id from ledger.add_webhook(
+    %s, %s, %s, 'https://127.0.0.1/',
+    array['submitted', 'awaiting_review', 'completed', 'failed', 'cancelled', 'reopened'],
+    'whsec_' || repeat('A', 43) || '=', 1)
+"""
 
 
 class People:
@@ -34,28 +46,31 @@ class People:
         self.errors: list[str] = []
         self._crew = crew
         self._plan = plan
-        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[list[Order]] = queue.SimpleQueue()
         self._cancels: queue.SimpleQueue[tuple[float, Order]] = queue.SimpleQueue()
         self._by_job: dict[UUID, Order] = {}
+        self._coming: dict[UUID, dict[str, Order]] = {}
         self._room = threading.Semaphore(most_active)
+        self._entrance = threading.Lock()
         self._freed = 0
         self._over = threading.Event()
         self._tenants: list[UUID] = []
         self._user = uuid4()
-        acts = [self._order, self._order, self._order, self._review, self._cancel]
+        acts = [self._order, self._order, self._order, self._collect, self._review, self._cancel]
         self._threads = [threading.Thread(target=self._act, args=[act], daemon=True) for act in acts]
 
     def start(self) -> None:
-        """Found three tenants, and begin."""
+        """Found the tenants, one of them with a webhook, and begin."""
         line = Line(self._crew)
-        for number in range(3):
+        for number in range(TENANTS):
             tenant = ledger.new_id()
             line.rows("insert into tenants (id, name) values (%s, %s) returning id", tenant, f"Tenant {number}")
             line.rows("insert into members values (%s, %s, 'owner') returning role", tenant, self._user)
             self._tenants.append(tenant)
+        line.rows(_WEBHOOK, ledger.new_id(), self._tenants[0], self._user)
         line.hang_up()
-        for order in self._plan.orders:
-            self._orders.put(order)
+        for request in _bundle(self._plan.orders):
+            self._requests.put(request)
         for thread in self._threads:
             thread.start()
 
@@ -71,8 +86,6 @@ class People:
 
     def stop(self) -> None:
         self._over.set()
-        for _ in self._threads:
-            self._room.release()
         for thread in self._threads:
             thread.join(60)
 
@@ -89,15 +102,31 @@ class People:
 
     def _order(self, line: Line) -> None:
         try:
-            order = self._orders.get(timeout=0.2)
+            orders = self._requests.get(timeout=0.2)
         except queue.Empty:
             return
-        self._room.acquire()
-        if self._over.is_set():
+        if not self._find_room(len(orders)):
             return
-        job = self._order_by_api(order) if order.by_api else self._order_directly(line, order)
-        self.jobs[order.key] = job
+        if orders[0].batch is not None:
+            batch = line.ask(lambda connection: self._send_batch(connection, orders))
+            self._coming[batch] = {order.key: order for order in orders}
+            return
+        (order,) = orders
+        self._note(order, self._order_by_api(order) if order.by_api else self._order_directly(line, order))
+
+    def _find_room(self, jobs: int) -> bool:
+        """Wait until so many more jobs may be there; False when nobody waits any more."""
+        # One at a time: two that have half of what they need would wait for each other.
+        with self._entrance:
+            for _ in range(jobs):
+                while not self._room.acquire(timeout=0.2):
+                    if self._over.is_set():
+                        return False
+        return not self._over.is_set()
+
+    def _note(self, order: Order, job: UUID) -> None:
         self._by_job[job] = order
+        self.jobs[order.key] = job
         if order.cancel_after_s is not None:
             self._cancels.put((time.monotonic() + order.cancel_after_s, order))
 
@@ -128,6 +157,33 @@ class People:
             self.said[f"asked the API again ({answer.status_code if answer is not None else 'no answer'})"] += 1
             time.sleep(0.1)
 
+    def _send_batch(self, connection: ledger.Connection, orders: list[Order]) -> UUID:
+        """Do what the API does. Sent again after a loss, it finds what it has sent."""
+        name, tenant = str(orders[0].batch), self._tenant(orders[0])
+        if known := batches.find_batch(connection, tenant, name, "digest"):
+            return known
+        batch = ledger.new_id()
+        with connection.transaction():
+            batches.open_batch(connection, batch, tenant, self._user, orders[0].pipeline)
+            with batches.copying_items(connection) as copy:
+                for nr, order in enumerate(orders, start=1):
+                    told = [order.key, None, None, None, Jsonb(order.params), "waiting", None, None]
+                    copy.write_row([batch, nr, tenant, *told])
+            batches.close_batch(connection, batch, len(orders), name, "digest")
+        return batch
+
+    def _collect(self, line: Line) -> None:
+        """See which items of batches have become jobs."""
+        self._over.wait(0.1)
+        for item in line.rows(_TAKEN_IN, list(self._coming)):
+            assert item["job_id"], f"item {item['key']} of a batch was refused: {item['code']}"
+            order = self._coming[item["batch_id"]].pop(item["key"], None)
+            if order is not None:
+                self.said["ordered in a batch"] += 1
+                self._note(order, item["job_id"])
+        for batch in [batch for batch, rest in list(self._coming.items()) if not rest]:
+            del self._coming[batch]
+
     def _token(self) -> str:
         now = int(time.time())
         claims = {"iss": "http://127.0.0.1/auth/v1", "sub": str(self._user), "aud": "authenticated"}
@@ -136,7 +192,7 @@ class People:
         )
 
     def _tenant(self, order: Order) -> UUID:
-        return self._tenants[int(order.key.rpartition("-")[2]) % len(self._tenants)]
+        return self._tenants[order.tenant]
 
     # Deciding
 
@@ -179,3 +235,11 @@ class People:
             self.said[what] += 1
         except Refused as refusal:
             self.said[f"{what}: refused, {refusal.code}"] += 1
+
+
+def _bundle(orders: list[Order]) -> list[list[Order]]:
+    """What is ordered together, where the first of it would be."""
+    bundles: dict[str, list[Order]] = {}
+    for order in orders:
+        bundles.setdefault(order.batch or order.key, []).append(order)
+    return list(bundles.values())

@@ -22,12 +22,16 @@ FAULTS = {
     "kill postgres": 4,
     "kill api": 4,
 }
+# Of so many orders in a row, those that come in batches are in one batch for each pipeline and tenant.
+_WINDOW = 200
+TENANTS = 3
 Place = tuple[str, int | None]
 
 
 @dataclass(frozen=True)
 class Order:
-    """One job to be. `decisions`: of its reviewers, in turn. `cancel_after_s`: when somebody cancels it, or None."""
+    """One job to be. `decisions`: of its reviewers, in turn. `cancel_after_s`: when somebody cancels it, or None.
+    `batch`: those of the same name are ordered together."""
 
     key: str
     pipeline: str
@@ -35,6 +39,8 @@ class Order:
     decisions: tuple[str, ...] = ()
     cancel_after_s: float | None = None
     by_api: bool = False
+    tenant: int = 0
+    batch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class Plan:
 def make_plan(seed: int, jobs: int, faults: int, *, api: bool) -> Plan:
     """The same seed and numbers make the same plan."""
     chance = random.Random(seed)
-    orders = [_order(chance, f"{seed}-{number}", api=api) for number in range(jobs)]
+    orders = [_order(chance, seed, number, api=api) for number in range(jobs)]
     kinds = {kind: weight for kind, weight in FAULTS.items() if api or kind != "kill api"}
     chosen = _deal(chance, kinds, faults)
     return Plan(seed, orders, [Fault(kind, (nr + 1) / (faults + 1), chance.random()) for nr, kind in enumerate(chosen)])
@@ -82,7 +88,8 @@ def _deal(chance: random.Random, kinds: dict[str, int], count: int) -> list[str]
     return dealt
 
 
-def _order(chance: random.Random, key: str, *, api: bool) -> Order:
+def _order(chance: random.Random, seed: int, number: int, *, api: bool) -> Order:
+    key, tenant = f"{seed}-{number}", number % TENANTS
     pipeline = chance.choices(list(SHAPES), list(SHAPES.values()))[0]
     params = {
         "mark": key,
@@ -96,10 +103,11 @@ def _order(chance: random.Random, key: str, *, api: bool) -> Order:
     if pipeline == "judged":
         ways = [("approved",), ("rejected",), ("reprocessed", "approved"), ("rejected", "approved")]
         decisions = chance.choices(ways, [5, 2, 2, 2])[0]
-    cancelled = chance.random() < 0.08
-    return Order(
-        key, pipeline, params, decisions, chance.random() * 0.8 if cancelled else None, api and chance.random() < 0.3
-    )
+    cancel_after_s = chance.random() * 0.8 if chance.random() < 0.08 else None
+    by_api = api and chance.random() < 0.3
+    batched = not by_api and chance.random() < 0.3
+    batch = f"{seed}-{pipeline}-{tenant}-{number // _WINDOW}" if batched else None
+    return Order(key, pipeline, params, decisions, cancel_after_s, by_api, tenant, batch)
 
 
 def expect(order: Order) -> Expected:

@@ -93,12 +93,15 @@ def _judge_history(verdict: Verdict, story: Story) -> None:
             verdict.must(reopened, f"{name}: {kinds[number + 1]} came after {kind}")
     repairs = [event["data"]["case"] for event in story.events if event["kind"] == "repaired"]
     verdict.counts.update(f"repairs, {case}" for case in repairs)
+    verdict.must(kinds.count("reused") == story.job["reused"], f"{name}: counts {story.job['reused']} reuses")
     verdict.counts.update(f"events, {kind}" for kind in kinds if kind in ("step_released", "step_retrying", "reused"))
 
 
 def _judge_end(verdict: Verdict, story: Story, order: Order) -> None:
     job, name = story.job, f"job {story.job['id']} ({order.pipeline})"
     verdict.counts[f"jobs, {job['status']}"] += 1
+    verdict.must(bool(job["batch_id"]) == bool(order.batch), f"{name}: came with batch {job['batch_id']}")
+    verdict.counts["jobs that came in batches"] += bool(job["batch_id"])
     match job["status"]:
         case "completed":
             _judge_completed(verdict, story, order, name)
@@ -149,15 +152,32 @@ _LEDGER = {
     "a review is open although its job is over": """
       select r.id, r.job_id from reviews r join jobs j on j.id = r.job_id
       where r.status = 'open' and j.finished_at is not null limit 5""",
-    "results do not add up with the history (a result for each completion that was no reuse, if it was not undone)": """
+    # What is sent back is forgotten from its step on. What comes after that one waits for the gate: it is not done yet.
+    "results do not add up with the history (a result for each completion that was no reuse and was not sent back)": """
       select * from (select
         (select count(*) from step_results) as results,
         (select count(*) from job_events where kind in ('step_completed', 'step_skipped')) as done,
         (select count(*) from job_events where kind = 'reused') as reused,
         (select count(*) from job_events e where e.kind in ('step_completed', 'step_skipped') and exists (
-          select from reviews r where r.job_id = e.job_id and r.status = 'reprocessed')) as undone,
-        (select coalesce(sum(reused), 0) from jobs) as counted) c
-      where results not between done - reused - undone and done - reused or counted <> reused""",
+          select from job_events d where d.job_id = e.job_id and d.seq > e.seq and d.kind = 'gate_decided'
+            and d.data ->> 'decision' = 'reprocessed' and d.data ->> 'from_step' = e.step)) as forgotten,
+        (select coalesce(sum(hits), 0) from step_results) as hits) c
+      where results <> done - reused - forgotten or hits <> reused""",
+    "a result belongs to no step run": """
+      select r.id, r.created_at from step_results r
+      where not exists (select from job_steps s where s.result_id = r.id) limit 5""",
+    "an item of a batch is not one job": """
+      select i.batch_id, i.nr, i.outcome, i.code, i.job_id from batch_items i
+      left join jobs j on j.id = i.job_id and j.batch_id = i.batch_id and j.idempotency_key = i.key
+      where i.outcome <> 'created' or j.id is null limit 5""",
+    "a batch is not over although all of it has come in": """
+      select id, items, due_at, wish from batches where due_at is not null limit 5""",
+    "events and deliveries of webhooks disagree": """
+      select e.job_id, e.seq, e.kind, d.id, d.kind as told from webhooks w
+      join job_events e on e.tenant_id = w.tenant_id and e.kind = any(w.kinds)
+      full join webhook_deliveries d
+        on d.webhook_id = w.id and d.job_id = e.job_id and d.seq = e.seq and d.kind = e.kind
+      where e.seq is null or d.id is null limit 5""",
     "artifacts belong to step runs that are not done": """
       select a.id, a.job_id from artifacts a join jobs j on j.id = a.job_id
       left join job_steps s on s.job_id = a.job_id and s.step = a.step and s.item is not distinct from a.item
@@ -171,6 +191,7 @@ def _judge_ledger(verdict: Verdict, line: Line, orders: int) -> None:
     for sentence, query in _LEDGER.items():
         rows = line.rows(query)
         verdict.must(not rows, f"{sentence}: {rows}")
+    verdict.counts["deliveries of webhooks"] += line.rows("select count(*) from webhook_deliveries")[0]["count"]
     for row in line.rows("select code, count(*), min(detail) as detail from ops.failures group by code order by code"):
         verdict.counts[f"failed attempts, {row['code']}"] += row["count"]
         verdict.must(
