@@ -59,6 +59,13 @@ def test_it_is_openapi_3_1_with_everything_it_refers_to(api: dict[str, Any]) -> 
     assert len(names) == len(set(names))
 
 
+def test_bounds_are_said_in_words_that_json_schema_knows(api: dict[str, Any]) -> None:
+    said = json.dumps(api["components"]["schemas"])
+    assert {word for word in ("ge", "gt", "le", "lt", "min_length", "max_length") if f'"{word}": ' in said} == set()
+    days = api["components"]["schemas"]["NewKey"]["properties"]["expires_in_days"]["anyOf"][0]
+    assert (days["minimum"], days["maximum"]) == (1, 3650)
+
+
 def test_every_route_is_in_it_and_nothing_else(bare: Flask, api: dict[str, Any]) -> None:
     routes = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())

@@ -16,7 +16,8 @@ def _as_whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_as_whole)]
+AsWhole = BeforeValidator(_as_whole)
+Whole = Annotated[int, AsWhole]
 
 
 class Answer(BaseModel):

@@ -245,6 +245,7 @@ begin
   )) order by j.id for no key update;
   if exists (select from unnest(outcomes) x(o) where x.o -> 'result' ?| '{reuse,description}') then
     perform ledger.lock_touched(outcomes);
+    outcomes := ledger.mark_forgotten(outcomes);
   end if;
   foreach o in array outcomes loop
     if o ->> 'verb' = 'complete' then
@@ -258,6 +259,7 @@ begin
                                    o ->> 'detail', (o ->> 'retry_in')::double precision,
                                    (o ->> 'slow_s')::double precision)
       when 'release' then ledger.release((o ->> 'step_run')::uuid, (o ->> 'attempt')::integer)
+      when 'redo' then ledger.redo((o ->> 'step_run')::uuid, (o ->> 'attempt')::integer)
     end;
   end loop;
   return accepted || ledger.complete_all(completed);
@@ -275,6 +277,33 @@ begin
     join public.job_steps s on s.id = (x.o ->> 'step_run')::uuid join public.jobs j on j.id = s.job_id
     where x.o -> 'result' ?| '{reuse,description}'
   )) order by d.id for no key update;
+end $$;
+
+-- A result may be forgotten while an attempt is about to use it again: a reviewer sends back the job that made it, or its
+-- document is deleted. Then there is nothing to use, and no reason to fail: the step run is given back, and does the work.
+--
+-- The outcomes, in order; those that would use a result that is gone are to be done again. The caller has locked the
+-- results that are still there.
+create function ledger.mark_forgotten(outcomes jsonb[]) returns jsonb[] language sql volatile as $$
+  select array_agg(case when x.o -> 'result' ? 'reuse' and not exists (
+                     select from public.step_results r where r.id = (x.o #>> '{result,reuse}')::uuid)
+                   then x.o || '{"verb": "redo"}' else x.o end order by x.nr)
+  from unnest(outcomes) with ordinality x(o, nr)
+$$;
+
+-- Give an attempt back whose result was forgotten. Nothing of it is accepted: always false.
+create function ledger.redo(run_id uuid, of_attempt integer) returns boolean language plpgsql as $$
+declare
+  job public.jobs := ledger.lock_job((select s.job_id from public.job_steps s where s.id = run_id));
+  run public.job_steps := ledger.end_attempt(run_id, of_attempt, 'queued');
+begin
+  if run.id is not null then
+    perform ledger.enqueue(array[run.id]);
+    job := ledger.note(job, 'step_released', 'The result it was about to use again is gone; it is done anew.', '{}',
+                       run.step, run.item, run.attempt);
+    perform ledger.save(job);
+  end if;
+  return false;
 end $$;
 
 -- Complete attempts; the caller holds their jobs' rows. Returns for each whether it was accepted, in order.
