@@ -1,19 +1,22 @@
 -- What live streams over many jobs ask, as the caller, under row-level security; and what the hub and the tickets ask.
 --
 -- `settled`: what stands below it is complete. `newest`: no position is above it. `held`: there is more that may not be
--- told yet, because a transaction that began before it is still running.
+-- told yet, because a transaction that began before it is still running; asked once, not for each event.
 
 -- name: api_document_stream
 -- The events of a document's jobs after a position, oldest first; a row without a seq when there are none.
 with horizon as materialized (
   select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as settled,
          pg_snapshot_xmax(pg_current_snapshot())::text::bigint as newest
-)
-select h.newest, e.*, exists (
+), rest as materialized (
+  select exists (
     select from public.jobs j cross join lateral (
       select v.position from public.job_events v where v.job_id = j.id order by v.seq desc limit 1) last
-    where j.document_id = d.id and last.position >= h.settled) as held
-from public.documents d cross join horizon h
+    where j.document_id = %(document_id)s and last.position >= h.settled) as held
+  from horizon h
+)
+select h.newest, e.*, r.held
+from public.documents d cross join horizon h cross join rest r
 left join lateral (
   select j.pipeline, j.document_id, v.position, v.job_id, v.seq, v.at, v.kind, v.stage, v.step, v.item, v.attempt,
     v.actor, v.message, v.data
@@ -35,10 +38,13 @@ order by e.position, e.job_id, e.seq
 with horizon as materialized (
   select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as settled,
          pg_snapshot_xmax(pg_current_snapshot())::text::bigint as newest
+), rest as materialized (
+  select exists (
+    select from public.job_events v where v.tenant_id = %(tenant_id)s and v.position >= h.settled) as held
+  from horizon h
 )
-select h.newest, e.*, exists (
-    select from public.job_events v where v.tenant_id = t.id and v.position >= h.settled) as held
-from public.tenants t cross join horizon h
+select h.newest, e.*, r.held
+from public.tenants t cross join horizon h cross join rest r
 left join lateral (
   select j.pipeline, j.document_id, v.position, v.job_id, v.seq, v.at, v.kind, v.stage, v.step, v.item, v.attempt,
     v.actor, v.message, v.data
