@@ -44,6 +44,9 @@ class Deaf(Exception):
     """The connection stands, and nothing is heard on it."""
 
 
+_FORESEEN = (psycopg.Error, PoolTimeout, PoolClosed, Deaf)
+
+
 class Follower:
     """Wakes when what it follows has moved. `with hub.follow(job_id) as follower: ...`."""
 
@@ -154,7 +157,8 @@ class Hub:
                 with psycopg.connect(self._url, autocommit=True, application_name=NAME) as connection:
                     self._listen(connection)
                     self._attend(connection)
-            except (psycopg.Error, PoolTimeout, PoolClosed, Deaf) as error:
+            # Whatever it is: nobody would begin to listen again.
+            except Exception as error:
                 pause = _FIRST_PAUSE_S if self.hears else min(pause * 2, _LONGEST_PAUSE_S)
                 self._lose(error)
                 self._closed.wait(pause)
@@ -210,7 +214,8 @@ class Hub:
         if self.closed:
             return
         level = logging.WARNING if self.hears or not self._complained else logging.DEBUG
-        _log.log(level, "not listening, streams look every %g s instead: %s", IMPATIENCE_S, error)
+        unforeseen = None if isinstance(error, _FORESEEN) else error
+        _log.log(level, "not listening, streams look every %g s instead: %r", IMPATIENCE_S, error, exc_info=unforeseen)
         self._complained = True
         self._hears.clear()
         # Those who wait long must learn to wait less.

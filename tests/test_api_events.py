@@ -249,6 +249,22 @@ def test_a_hub_that_does_not_hear_itself_says_so_and_makes_followers_look(
         hub.close()
 
 
+def test_a_hub_that_meets_what_nobody_foresaw_says_so_and_listens_again(
+    front: Front, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = live.Hub(front.settings.direct_url, house_of(front.app).pool)
+
+    def stumble(_: object) -> None:
+        raise KeyError("nobody")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(hub, "_attend", stumble)
+        hub.start()
+        until(lambda: "KeyError('nobody')" in caplog.text)
+    until(lambda: hub.hears)
+    hub.close()
+
+
 def test_a_stream_outlives_a_database_that_is_away(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "HEARTBEAT_S", 0.02)
     person = front.person()
