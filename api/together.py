@@ -22,7 +22,7 @@ _MOST_READ = 100
 _MOST_ENTERING = 100
 _MOST_SUBMITTED = 32
 # While one round is with the database, the process prepares the next.
-_AT_ONCE = 3
+_AT_ONCE = 1
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,32 @@ def test_a_tenant_may_have_so_many_jobs_that_are_not_over(play: Play) -> None:
     assert play.drift() == []
 
 
+def test_those_who_come_at_the_same_moment_do_not_pass_the_limit_together(play: Play) -> None:
+    release(play, jobs=3)
+    play.submit(params={"width": 100})
+    claims = {"sub": str(play.user)}
+    orders = [
+        ledger.Order(ledger.Submission(play.tenant, play.user, "line", params={"width": width}), claims, 1)
+        for width in range(5)
+    ]
+    answers = ledger.submit_together(play.connection, orders)
+    assert sorted(getattr(answer, "code", "created") for answer in answers) == (
+        ["active_jobs_limit_reached"] * 3 + ["created"] * 2
+    )
+    assert play.one("select count(*) from jobs") == 3
+
+
+def test_a_request_that_has_its_job_already_is_refused_by_no_limit(play: Play) -> None:
+    release(play, jobs=1)
+    first = play.submit(params={"width": 1}, idempotency_key="one")
+    assert play.submit(params={"width": 1}, idempotency_key="one") == first
+    with refused(play.connection, "active_jobs_limit_reached", 429):
+        play.submit(params={"width": 1}, idempotency_key="two")
+    with refused(play.connection, "idempotency_key_reused", 422):
+        play.submit(params={"width": 2}, idempotency_key="one")
+    assert play.one("select count(*) from jobs") == 1
+
+
 def test_what_is_refused_leaves_nothing(play: Play) -> None:
     release(play, jobs=1)
     play.submit()

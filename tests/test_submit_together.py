@@ -56,6 +56,25 @@ def test_equal_requests_of_one_moment_are_one_job(play: Play) -> None:
     assert len({one.look["id"] for one in seen}) == 1
 
 
+def test_those_of_one_moment_line_up_as_if_each_had_come_by_itself(play: Play) -> None:
+    orders = [order(play, params={"width": width}) for width in range(4)]
+
+    def line_up(*groups: list[ledger.Order]) -> list[tuple[Any, ...]]:
+        """Where the jobs of these groups get their places, and nothing of it is kept."""
+        with play.connection.transaction(force_rollback=True):
+            for group in groups:
+                together(play, *group)
+            found = play.all(
+                "select j.params, q.priority from jobs j join job_steps s on s.job_id = j.id"
+                " join procrastinate.procrastinate_jobs q on q.id = s.queue_job_id order by j.id"
+            )
+            return [(row["params"]["width"], row["priority"]) for row in found]
+
+    one_by_one = line_up(*([one] for one in orders))
+    assert len({priority for _, priority in one_by_one}) == 4
+    assert line_up(orders) == one_by_one
+
+
 def test_who_is_no_member_is_shown_nothing(play: Play) -> None:
     (seen,) = together(play, order(play, user=uuid4()))
     assert seen.look is None
