@@ -114,6 +114,19 @@ def make_pdf(path: Path, pages: Sequence[Sequence[TextAt]], encryption: pikepdf.
     return path
 
 
+def make_endless_pdf(path: Path, pages: Sequence[Sequence[TextAt]] = ()) -> Path:
+    """A PDF with a last page that draws a form which contains itself, twice. Without other pages, a few hundred bytes."""
+    make_pdf(path, pages)
+    with pikepdf.open(path, allow_overwriting_input=True) as pdf:
+        form = pdf.make_stream(b"/X Do /Y Do", Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.Form, BBox=[0, 0, 9, 9])
+        form.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(X=form, Y=form))
+        page = pdf.add_blank_page()
+        page.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(X=form))
+        page.Contents = pdf.make_stream(b"/X Do")
+        pdf.save(path)
+    return path
+
+
 def make_scan(path: Path, pages: int = 2) -> Path:
     """A PDF whose pages are pictures."""
     with pikepdf.new() as pdf:

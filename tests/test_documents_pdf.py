@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pikepdf
 import pytest
-from made_documents import TextAt, make_pdf, make_scan, set_lines
+from made_documents import TextAt, make_endless_pdf, make_pdf, make_scan, set_lines
 
 from tasks.documents import pdf_engines
 from tasks.documents.extract import extract
 from tasks.documents.model import ExtractedText
+from tasks.documents.pdf_forms import MAX_DRAWINGS, bounded, count_drawings
 from tasks.errors import Permanent
 
 PROSE = [
@@ -205,3 +206,49 @@ def test_what_only_calls_itself_a_pdf_is_damaged(tmp_path: Path, engine: str | N
     path = tmp_path / "a.pdf"
     path.write_bytes(b"%PDF-1.7\n" + b"nothing else " * 50)
     assert code_of(path, engine) == "corrupt_file"
+
+
+# Forms ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", [None, "pypdf"])
+def test_a_drawing_that_contains_itself_kills_no_engine(tmp_path: Path, engine: str | None) -> None:
+    path = make_endless_pdf(tmp_path / "endless.pdf", [prose_page()])
+    found = extract(path, "pdf", engine=engine)
+    assert found.text == read(tmp_path, prose_page(), engine=engine).text
+    assert found.warnings == ["Drawings that contain themselves were left out."]
+
+
+def test_with_nothing_else_in_it_such_a_file_has_no_text(tmp_path: Path) -> None:
+    path = make_endless_pdf(tmp_path / "endless.pdf")
+    assert path.stat().st_size < 1000
+    assert code_of(path) == "needs_ocr"
+
+
+def test_drawings_are_counted_with_all_they_contain() -> None:
+    assert count_drawings({}) == 0
+    assert count_drawings({(1, 0): [(2, 0), (3, 0)], (2, 0): [(3, 0)]}) == 4
+    assert count_drawings({(1, 0): [(2, 0)], (2, 0): [(1, 0)]}) > MAX_DRAWINGS
+    doubling = {(nr, 0): [(nr + 1, 0)] * 2 for nr in range(40)}
+    assert count_drawings(doubling) == 2**41 - 1
+
+
+def test_ordinary_forms_stay_as_they_are(tmp_path: Path) -> None:
+    path = make_pdf(tmp_path / "made.pdf", [prose_page()])
+    with pikepdf.open(path, allow_overwriting_input=True) as pdf:
+        inner = pdf.make_stream(b"", Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.Form, BBox=[0, 0, 9, 9])
+        outer = pdf.make_stream(b"/I Do", Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.Form, BBox=[0, 0, 9, 9])
+        outer.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(I=inner))
+        pdf.pages[0].Resources.XObject = pikepdf.Dictionary(O=outer)
+        pdf.save(path)
+    with bounded(path) as (file, cut):
+        assert (file, cut) == (path, False)
+    assert extract(path, "pdf").warnings == []
+
+
+def test_what_cannot_be_opened_is_left_to_the_engines(tmp_path: Path) -> None:
+    path = tmp_path / "broken.pdf"
+    path.write_bytes(b"%PDF-1.4 /Form and nothing else")
+    with bounded(path) as (file, cut):
+        assert (file, cut) == (path, False)
+    assert code_of(path) == "corrupt_file"

@@ -11,7 +11,7 @@ create type ledger.submission as (
 );
 
 -- What equal requests have in common.
-create function ledger.payload_digest(wanted ledger.submission) returns text language sql immutable as $$
+create function ledger.payload_digest(wanted ledger.submission) returns text language sql stable as $$
   select encode(sha256(convert_to(concat_ws(chr(31), wanted.pipeline, coalesce(wanted.document_id::text, ''),
                        wanted.params::text, wanted.fresh), 'UTF8')), 'hex')
 $$;
@@ -21,11 +21,22 @@ create function ledger.natural_key(payload text, fresh boolean, version integer)
   select payload || ':' || case when fresh then 'fresh' else version::text end
 $$;
 
--- Make jobs, their first step runs, their queue jobs and their first events; or find the job that an equal request made. A
--- graph's first steps wait for nothing, so they are neither mapped nor gates. Refuses all, with a code, when one of them
--- cannot be a job.
---
--- Everybody inserts in the order of what makes requests equal, so that no two who submit the same things wait for each other.
+-- The arguments of a queue job. Stable, as what it calls is: only so is it put into the statements that use it, instead of
+-- being planned anew in each.
+create or replace function ledger.queue_args(run uuid, of_tenant uuid) returns jsonb language sql stable as $$
+  select jsonb_build_object('step_run', run, 'tenant', of_tenant)
+$$;
+
+-- A new job.
+create type ledger.birth as (job_id uuid, tenant_id uuid, user_id uuid, pipeline text, graph text, stage text);
+
+-- A first step run of a new job, with its queue job unless its tenant is paused.
+create type ledger.opening as (
+  id uuid, job_id uuid, tenant_id uuid, step text, queue text, priority integer, queue_job_id bigint
+);
+
+-- Make jobs, their first step runs, their queue jobs and their first events; or find the job that an equal request made.
+-- Refuses all, with a code, when one of them cannot be a job.
 create function ledger.submit_all(wanted ledger.submission[])
 returns table (nr integer, job_id uuid, created boolean) language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
@@ -33,64 +44,86 @@ set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   moment timestamptz := ledger.now();
-  made uuid[];
-  opened text[];
+  born ledger.birth[];
+  openings ledger.opening[];
 begin
   perform ledger.check_submissions(wanted);
+  born := ledger.bear(wanted, moment);
+  insert into public.job_events (job_id, seq, tenant_id, at, kind, stage, actor, message, data)
+  select b.job_id, 1, b.tenant_id, moment, 'submitted', b.stage, b.user_id, 'Waiting for a worker.',
+         jsonb_build_object('pipeline', b.pipeline, 'status', 'queued', 'percent', 0)
+  from unnest(born) b;
+  openings := ledger.lay_openings(born);
+  insert into public.job_step_totals (job_id, tenant_id, step, total, opened_at)
+  select o.job_id, o.tenant_id, o.step, 1, moment from unnest(openings) o;
+  insert into public.job_steps (id, job_id, tenant_id, step, status, queue, priority, queue_job_id, created_at, queued_at)
+  select o.id, o.job_id, o.tenant_id, o.step, case when o.queue_job_id is null then 'held' else 'queued' end, o.queue,
+         o.priority, o.queue_job_id, moment, moment
+  from unnest(openings) o;
+  insert into procrastinate.procrastinate_jobs (id, queue_name, task_name, priority, args)
+  select o.queue_job_id, o.queue, 'run_step', o.priority, ledger.queue_args(o.id, o.tenant_id)
+  from unnest(openings) o where o.queue_job_id is not null;
+  perform ledger.wake(q.queue) from (select distinct o.queue from unnest(openings) o) q;
+  perform pg_notify('ledgerline_events', b.job_id || ' 1') from unnest(born) b;
+  if cardinality(born) = cardinality(wanted) then
+    return query select w.nr, w.job_id, true from unnest(wanted) w;
+    return;
+  end if;
+  return query
+    select w.nr, coalesce(b.job_id, (ledger.find_submitted(w) ->> 'job')::uuid), b.job_id is not null
+    from unnest(wanted) w left join unnest(born) b on b.job_id = w.job_id;
+end $$;
+
+-- The jobs, those that no equal request has made before.
+--
+-- Everybody inserts in the order of what makes requests equal, so that no two who submit the same things wait for each other.
+create function ledger.bear(wanted ledger.submission[], moment timestamptz) returns ledger.birth[] language plpgsql as $$
+declare
+  born ledger.birth[];
+begin
   with orders as materialized (
     select w.*, ledger.payload_digest(w) as payload, g.digest, g.version, g.total_weight
     from unnest(wanted) w join public.pipelines p on p.name = w.pipeline and p.retired_at is null
     join public.pipeline_graphs g on g.digest = p.graph
     where g.digest = coalesce(w.graph, g.digest)
   ), born as (
-    insert into public.jobs (id, tenant_id, created_by, pipeline, graph, document_id, params, fresh, total_weight,
-                             idempotency_key, natural_key, payload_digest, deadline_at, trace, last_seq, created_at, updated_at)
+    insert into public.jobs as j (
+      id, tenant_id, created_by, pipeline, graph, document_id, params, fresh, total_weight, idempotency_key,
+      natural_key, payload_digest, deadline_at, trace, last_seq, created_at, updated_at)
     select o.job_id, o.tenant_id, o.user_id, o.pipeline, o.digest, o.document_id, o.params, o.fresh, o.total_weight,
            o.idempotency_key, case when o.idempotency_key is null then ledger.natural_key(o.payload, o.fresh, o.version) end,
            o.payload, moment + make_interval(secs => o.deadline_s), o.trace, 1, moment, moment
     from orders o order by o.tenant_id, o.idempotency_key, o.payload, o.nr
     on conflict do nothing
-    returning id, tenant_id, created_by, pipeline, graph, stage
-  ), history as (
-    insert into public.job_events (job_id, seq, tenant_id, at, kind, stage, actor, message, data)
-    select b.id, 1, b.tenant_id, moment, 'submitted', b.stage, b.created_by, 'Waiting for a worker.',
-           jsonb_build_object('pipeline', b.pipeline, 'status', 'queued', 'percent', 0)
-    from born b
-  ), first as materialized (
-    select b.id as job_id, b.tenant_id, b.graph, p.name, p.queue, p.position,
-           row_number() over (partition by b.id, p.queue order by p.position) as nr
-    from born b join public.pipeline_steps p on p.graph = b.graph and p.after = '{}'
-  ), sizes as materialized (
-    -- How much of its tenant's share of the queue the jobs before a job take.
-    select f.job_id, f.queue, sum(z.runs) over (partition by f.tenant_id, f.queue order by f.job_id) - z.runs as before
-    from first f join ops.job_sizes z on z.graph = f.graph and z.queue = f.queue where f.nr = 1
-  ), places as materialized (
-    select q.tenant_id, q.queue, ledger.virtual_start(q.tenant_id, q.queue, true) as start,
-           ledger.virtual_cost(q.tenant_id, q.queue) as cost, ledger.tenant_paused(q.tenant_id) as paused
-    from (select distinct f.tenant_id, f.queue from first f) q
-  ), widths as (
-    insert into public.job_step_totals (job_id, tenant_id, step, total, opened_at)
-    select f.job_id, f.tenant_id, f.name, 1, moment from first f
-  ), runs as (
-    insert into public.job_steps (job_id, tenant_id, step, status, queue, priority, queue_job_id, created_at, queued_at)
-    select f.job_id, f.tenant_id, f.name, case when p.paused then 'held' else 'queued' end, f.queue,
-           ledger.place(p.start, p.cost, s.before::bigint + f.nr),
-           case when not p.paused then nextval('procrastinate.procrastinate_jobs_id_seq') end, moment, moment
-    from first f join places p using (tenant_id, queue) join sizes s using (job_id, queue)
-    order by f.job_id, f.position
-    returning id, tenant_id, queue, priority, queue_job_id
-  ), waiting as (
-    insert into procrastinate.procrastinate_jobs (id, queue_name, task_name, priority, args)
-    select r.queue_job_id, r.queue, 'run_step', r.priority, ledger.queue_args(r.id, r.tenant_id)
-    from runs r where r.queue_job_id is not null
+    returning row(j.id, j.tenant_id, j.created_by, j.pipeline, j.graph, j.stage)::ledger.birth as birth, j.id
   )
-  select array(select b.id from born b), array(select distinct p.queue from places p) into made, opened;
-  perform ledger.wake(q) from unnest(opened) q;
-  perform pg_notify('ledgerline_events', j || ' 1') from unnest(made) j;
-  return query
-    select w.nr, case when f.was is null then w.job_id else (f.was ->> 'job')::uuid end, f.was is null
-    from unnest(wanted) w cross join lateral (
-      select case when w.job_id <> all(made) then ledger.find_submitted(w) end as was) f;
+  select coalesce(array_agg(b.birth order by b.id), '{}') into born from born b;
+  return born;
+end $$;
+
+-- What a graph begins with: its first steps wait for nothing, so they are neither mapped nor gates. Each job stands behind
+-- what those before it will take of their tenant's share of a queue.
+create function ledger.lay_openings(born ledger.birth[]) returns ledger.opening[] language plpgsql as $$
+declare
+  openings ledger.opening[];
+begin
+  with first as materialized (
+    select b.job_id, b.tenant_id, p.name, p.queue, p.position, b.ordinality as nr, z.runs,
+           row_number() over (partition by b.tenant_id, p.queue, b.ordinality order by p.position) as own
+    from unnest(born) with ordinality b
+    join public.pipeline_steps p on p.graph = b.graph and p.after = '{}'
+    join ops.job_sizes z on z.graph = p.graph and z.queue = p.queue
+  ), lines as materialized (
+    select d.tenant_id, d.queue, ledger.virtual_start(d.tenant_id, d.queue, true) as start,
+           ledger.virtual_cost(d.tenant_id, d.queue) as cost, ledger.tenant_paused(d.tenant_id) as paused
+    from (select distinct f.tenant_id, f.queue from first f) d
+  )
+  select array_agg(row(ledger.uuid7(), f.job_id, f.tenant_id, f.name, f.queue, ledger.place(l.start, l.cost, f.before::bigint + f.own),
+    case when not l.paused then nextval('procrastinate.procrastinate_jobs_id_seq') end)::ledger.opening order by f.nr, f.position)
+  into openings
+  from (select f.*, sum(case f.own when 1 then f.runs else 0 end) over (partition by f.tenant_id, f.queue order by f.nr) - f.runs as before
+        from first f) f join lines l on l.tenant_id = f.tenant_id and l.queue = f.queue;
+  return openings;
 end $$;
 
 -- The same for one, by itself. Returns {"job": id, "created": bool}.

@@ -12,6 +12,7 @@ from tasks.documents.builder import Block, TextBuilder, one_line
 from tasks.documents.clean import split_ligatures
 from tasks.documents.model import ExtractedText
 from tasks.documents.pdf_engines import read_with_pdfium, read_with_pypdf, repair, shows_pictures
+from tasks.documents.pdf_forms import bounded
 from tasks.documents.pdf_heads import strip_heads
 from tasks.documents.pdf_hyphens import Joiner
 from tasks.documents.pdf_lines import Scan
@@ -30,8 +31,10 @@ def extract_pdf(path: Path, engine: str | None = None) -> ExtractedText:
     Raises Permanent `encrypted_pdf`, `needs_ocr`, `no_text`, `too_many_pages`, `zip_bomb`, `corrupt_file`.
     """
     readers: list[_Reader] = [read_with_pypdf] if engine == "pypdf" else [read_with_pdfium, read_with_pypdf]
-    scan = _first_good(path, readers)
-    _refuse_pictures(path, scan)
+    with bounded(path) as (file, cut):
+        scan = _first_good(file, readers)
+        _refuse_pictures(file, scan)
+    scan.cut = cut
     return _compose(scan)
 
 
@@ -125,6 +128,8 @@ def _warnings(scan: Scan) -> list[str]:
     if scan.unreadable_pages:
         numbers = ", ".join(str(number) for number in scan.unreadable_pages[:10])
         warnings.append(f"{len(scan.unreadable_pages)} pages could not be read: {numbers}.")
+    if scan.cut:
+        warnings.append("Drawings that contain themselves were left out.")
     empty = sum(1 for page in scan.pages if not page.lines) - len(scan.unreadable_pages)
     if empty > 3 and empty * 5 > len(scan.pages):
         warnings.append(f"{empty} of {len(scan.pages)} pages have no text. They may be pictures.")

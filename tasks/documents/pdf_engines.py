@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import logging
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pikepdf
 import pypdfium2
 import pypdfium2.raw as pdfium
 
@@ -22,6 +24,9 @@ _ENDS = re.compile("\r\n|[\r\n]|(?<=[\u0002\ufffe])")
 _LATE_HYPHEN = re.compile(r"(?<=[^\W\d_])(\r\n)([-\u2010])(?=[^\W\d_])")
 _PAINT = re.compile(rb"(?<![\w/])(?:Do|BI|sh|[fFSsBb]\*?)(?!\w)")
 _PICTURED_SAMPLE = 10
+
+# It tells every oddity of a file, thousands of them if need be, and may quote the text.
+logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 
 
 def read_with_pdfium(path: Path) -> Scan:
@@ -67,8 +72,6 @@ def shows_pictures(path: Path) -> tuple[bool, bool]:
 
 def repair(path: Path, target: Path) -> None:
     """Write a repaired copy. Raises PdfError when nothing can be saved, Permanent `encrypted_pdf`."""
-    import pikepdf
-
     try:
         with pikepdf.open(path) as broken:
             broken.save(target)

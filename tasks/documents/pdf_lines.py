@@ -47,6 +47,7 @@ class Scan:
     author: str | None = None
     bookmarks: list[tuple[int, int, str]] = field(default_factory=list)
     unreadable_pages: list[int] = field(default_factory=list)
+    cut: bool = False  # forms were taken out of the file, because they would draw without end
 
     @property
     def characters(self) -> int:

@@ -1,4 +1,4 @@
-"""Documents for confined steps: an ordinary PDF, and a tiny one whose forms draw themselves until the parser dies."""
+"""Documents for confined steps: an ordinary PDF, and a tiny one whose forms draw themselves until a parser dies."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import pikepdf
 import psycopg
 from bench.contenders import Place
+from bench.pipelines import CRASHER
 from bench.with_ledgerline import TENANT, USER
-from made_documents import make_pdf, set_lines
+from made_documents import make_endless_pdf, make_pdf, set_lines
 from psycopg.rows import dict_row
 
 from tasks import ledger
@@ -25,22 +25,16 @@ PAGES = 10
 LINE = "She counted the lamps along the quay, and there was one more than yesterday."
 
 
-def add_documents(place: Place) -> tuple[UUID, UUID]:
-    """Put an ordinary document and a killer into a ledger and its storage; their ids."""
-    ordinary = make_pdf(place.servers.folder / "ordinary.pdf", [set_lines([LINE] * 30)] * PAGES)
-    return _add(place, ordinary), _add(place, make_killer(place.servers.folder / "killer.pdf"))
-
-
-def make_killer(path: Path) -> Path:
-    """A PDF of a few hundred bytes with a form that contains itself, twice."""
-    with pikepdf.new() as pdf:
-        form = pdf.make_stream(b"/X Do /Y Do", Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.Form, BBox=[0, 0, 9, 9])
-        form.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(X=form, Y=form))
-        page = pdf.add_blank_page()
-        page.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(X=form))
-        page.Contents = pdf.make_stream(b"/X Do")
-        pdf.save(path)
-    return path
+def add_documents(place: Place) -> tuple[UUID, UUID, UUID]:
+    """Put three into a ledger and its storage; their ids: an ordinary one, one whose forms draw without end, and one at
+    which the step's process ends by a signal."""
+    folder = place.servers.folder
+    ordinary = [set_lines([LINE] * 30)] * PAGES
+    return (
+        _add(place, make_pdf(folder / "ordinary.pdf", ordinary)),
+        _add(place, make_endless_pdf(folder / "endless.pdf")),
+        _add(place, make_pdf(folder / CRASHER, ordinary)),
+    )
 
 
 @contextmanager

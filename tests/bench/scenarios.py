@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from uuid import UUID
 
 from bench import depth, front, killers
 from bench.contenders import CONTENDERS, OURS, Contender, Place
@@ -163,14 +164,18 @@ def _prepare_front(servers: Servers, names: list[str], sizes: Sizes) -> dict[str
 
 def _prepare_killers(servers: Servers, names: list[str], sizes: Sizes) -> dict[str, Measure]:
     ((contender, place),) = _settled("killers", servers, names)
-    documents = killers.add_documents(place)
+    ordinary, endless, crasher = killers.add_documents(place)
     jobs = sizes.jobs // 4
 
-    def measure(share: float) -> Values:
-        with killers.shuffled(*documents, jobs, share):
+    def measure(killer: UUID, share: float) -> Values:
+        with killers.shuffled(ordinary, killer, jobs, share):
             return {"jobs/s": run_backlog(contender, place, jobs, "parse").rate}
 
-    return {"clean": partial(measure, 0.0), "mixed": partial(measure, 0.05)}
+    return {
+        "clean": partial(measure, ordinary, 0.0),
+        "mixed": partial(measure, endless, 0.05),
+        "crashing": partial(measure, crasher, 0.05),
+    }
 
 
 SCENARIOS = {
@@ -211,9 +216,9 @@ SCENARIOS = {
         variants={"deep": "Ledgerline, deep queue"},
     ),
     "killers": Scenario(
-        "Confined steps, 5 % of the documents kill the parser",
+        "Confined steps, 5 % of the documents are made to kill the parser, or do",
         _prepare_killers,
-        [Target("jobs/s", "mixed", "clean", least=0.8)],
-        variants={"clean": "clean", "mixed": "5 % killers"},
+        [Target("jobs/s", name, "clean", least=0.8) for name in ("mixed", "crashing")],
+        variants={"clean": "clean", "mixed": "5 % draw without end", "crashing": "5 % end the process"},
     ),
 }
