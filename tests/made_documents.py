@@ -115,7 +115,7 @@ def make_pdf(path: Path, pages: Sequence[Sequence[TextAt]], encryption: pikepdf.
 
 
 def make_endless_pdf(path: Path, pages: Sequence[Sequence[TextAt]] = ()) -> Path:
-    """A PDF with a last page that draws a form which contains itself, twice. Without other pages, a few hundred bytes."""
+    """A PDF whose last page draws a form that contains itself, twice. Without other pages, a few hundred bytes."""
     make_pdf(path, pages)
     with pikepdf.open(path, allow_overwriting_input=True) as pdf:
         form = pdf.make_stream(b"/X Do /Y Do", Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.Form, BBox=[0, 0, 9, 9])
