@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from waiting import until
 from webhook_play import deliveries, hook, told
 
+from tasks import ledger
 from tasks.webhooks import registry
 
 WAITING: LiteralString = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
@@ -114,7 +115,7 @@ def test_an_event_is_told_to_a_webhook_once(play: Play) -> None:
     assert deliveries(play, webhook) == [one]
 
 
-def test_a_tenant_without_webhooks_pays_one_look_into_an_index_for_each_such_event(play: Play) -> None:
+def test_a_tenant_without_webhooks_pays_one_look_into_an_index_for_the_events_of_a_statement(play: Play) -> None:
     for _ in range(50):
         hook(play, tenant=play.add_tenant(uuid4()))
     looks: LiteralString = (
@@ -123,11 +124,16 @@ def test_a_tenant_without_webhooks_pays_one_look_into_an_index_for_each_such_eve
     )
     play.submit("line")
     before = {row["relname"]: row for row in play.all(looks)}
-    for _ in range(5):
-        play.submit("line")
+    claims = {"sub": str(play.user)}
+    orders = [
+        ledger.Order(ledger.Submission(play.tenant, play.user, "line", params={"width": width}), claims, 1)
+        for width in range(5)
+    ]
+    ledger.submit_together(play.connection, orders)
+    play.submit("line")
     play.finish_all()
     after = {row["relname"]: row for row in play.all(looks)}
-    announced = 5 + 6  # submitted and completed; nine step events each cost nothing
+    announced = 2 + 7  # two statements submitted, and seven jobs were completed one by one; step events cost nothing
     assert after["webhooks"]["looks"] - before["webhooks"]["looks"] == announced
     assert after["webhooks"]["rows"] == before["webhooks"]["rows"]
     assert after["webhooks"]["seq_scan"] == before["webhooks"]["seq_scan"]
