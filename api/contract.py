@@ -60,7 +60,8 @@ class Call:
     it may come as instead, if the request says so.
 
     `takes`: media types of a body that the view reads by itself, each with its model, or None for plain bytes.
-    `ticket`: a stream ticket opens it as well as a token does.
+    `ticket`: a stream ticket opens it as well as a token does. `proves`: the view has the database prove who asks, so
+    that it need not be asked first.
     """
 
     method: str
@@ -82,6 +83,7 @@ class Call:
     also: dict[int, str]
     errors: tuple[str, ...]
     ticket: bool
+    proves: bool
 
     @property
     def operation_id(self) -> str:
@@ -129,6 +131,7 @@ class Room(Blueprint):
         also: dict[int, str] | None = None,
         errors: tuple[str, ...] = (),
         ticket: bool = False,
+        proves: bool = False,
     ) -> Callable[[View], View]:
         """Declare the decorated view as this call."""
 
@@ -153,6 +156,7 @@ class Room(Blueprint):
                 also=also or {},
                 errors=errors,
                 ticket=ticket,
+                proves=proves,
             )
             self.add_url_rule(path, view.__name__, _handler(call, view), methods=[method])
             return view
@@ -173,8 +177,12 @@ def _handler(call: Call, view: Callable[..., Any]) -> Callable[..., Response]:
         if call.access is Access.USER:
             given["caller"] = _count(people.identify(house(), g.asker))
         elif call.access is not Access.PUBLIC:
+            given["member"] = _enter(call, given, recall=call.proves)
+        try:
+            return _write(call, view(**given))
+        except people.Outdated:
             given["member"] = _enter(call, given)
-        return _write(call, view(**given))
+            return _write(call, view(**given))
 
     handle.call = call  # type: ignore[attr-defined]
     return handle
@@ -199,11 +207,11 @@ def _read_request(call: Call) -> dict[str, Any]:
     return given
 
 
-def _enter(call: Call, given: dict[str, Any]) -> people.Member:
+def _enter(call: Call, given: dict[str, Any], recall: bool = False) -> people.Member:
     asked = given.get("body") or given.get("query")
     writes = call.access is Access.WRITE
     desk = house()
-    member = people.enter(desk, g.asker, getattr(asked, "pipeline", None) if writes else None)
+    member = people.enter(desk, g.asker, getattr(asked, "pipeline", None) if writes else None, recall)
     g.tenant_id = member.tenant_id
     desk.rates.count(member.user_id, member.tenant_id, member.requests_per_minute or desk.settings.requests_per_minute)
     if writes:

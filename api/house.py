@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from flask import Flask, current_app
 
+from api.acquaintances import Acquaintances
 from api.clearing import Clearing
 from api.graphs import Graphs
 from api.live import Hub
@@ -43,6 +44,7 @@ class House:
     submissions: SubmissionRounds
     graphs: Graphs = field(default_factory=Graphs)
     rates: Rates = field(default_factory=Rates)
+    acquaintances: Acquaintances = field(default_factory=Acquaintances)
     tracing: Tracing | None = None
     schema_current: bool = False
     clearing: Clearing = field(init=False)

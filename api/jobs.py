@@ -42,12 +42,14 @@ jobs = Room("jobs", "One run of one pipeline each. They go on whoever watches; n
         "document_quarantined", "idempotency_key_invalid", "idempotency_key_reused", "pipeline_changed", "try_again",
         *LIMITED,
     ),
+    proves=True,
 )  # fmt: skip
 def submit_job(member: Member, body: NewJob) -> Reply:
     """Answers at once; the work is done in the background. Ten clicks make one job: without an Idempotency-Key, an
     equal request finds the job that is live or completed already, unless `fresh` is set.
 
-    Takes two round trips to the database: who is it and which pipeline is current; submit and look at the job.
+    Takes two round trips to the database: who is it and which pipeline is current; submit and look at the job. From
+    somebody who has asked for the same a moment ago it takes one, which proves that they still may.
     """
     desk = house()
     assert member.graph is not None

@@ -10,7 +10,7 @@ from uuid import UUID
 from api.codes import refuse
 from api.house import House
 from api.models.jobs import Job
-from api.people import Member
+from api.people import Member, Outdated
 from api.reading import read_one
 from api.rows import is_terminal, show_job
 from api.tags import tag_of
@@ -22,6 +22,8 @@ from tasks.tracing import current_trace
 # How far the queue before a job is counted: when somebody looks, and in passing, when it is submitted.
 _MOST_AHEAD = 1_000
 _MOST_AHEAD_IN_PASSING = 100
+# What the ledger says when the one who submits has an old idea of who they are, or of what they run.
+_OUTDATED = ("member_changed", "pipeline_changed", "unknown_pipeline")
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,15 @@ class Sight:
 
 def submit_and_look(desk: House, member: Member, submission: ledger.Submission) -> tuple[Job, bool]:
     """Submit, and see the job as the member may, in one round trip, which requests of the same moment share; whether it
-    is a new one. Raises Refused."""
-    order = ledger.Order(submission, member.caller.claims, _MOST_AHEAD_IN_PASSING, current_trace())
-    seen = desk.submissions.ask(order)
+    is a new one. Raises Refused; Outdated when what was recalled of the member is no longer so."""
+    role = member.role if member.recalled else None
+    order = ledger.Order(submission, member.caller.claims, _MOST_AHEAD_IN_PASSING, role, current_trace())
+    try:
+        seen = desk.submissions.ask(order)
+    except Refused as refused:
+        if member.recalled and refused.code in _OUTDATED:
+            raise Outdated from refused
+        raise
     if seen.look is None:
         raise job_not_found()
     return show_job(seen.look), seen.created

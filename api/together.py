@@ -21,8 +21,6 @@ from tasks.db import Pool, Row, statement
 _MOST_READ = 100
 _MOST_ENTERING = 100
 _MOST_SUBMITTED = 32
-# While one round is with the database, the process prepares the next.
-_AT_ONCE = 1
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ SubmissionRounds = Rounds[ledger.Order, ledger.Seen]
 
 def open_entrance_rounds(pool: Pool) -> EntranceRounds:
     """Rounds of entrances; each gets a row for each tenant it is a member of."""
-    return Rounds(partial(_enter_all, pool), _MOST_ENTERING, _AT_ONCE)
+    return Rounds(partial(_enter_all, pool), _MOST_ENTERING)
 
 
 def open_event_rounds(pool: Pool) -> EventRounds:
@@ -62,7 +60,7 @@ def open_event_rounds(pool: Pool) -> EventRounds:
 
 def open_submission_rounds(pool: Pool) -> SubmissionRounds:
     """Rounds of submissions; each gets its job, or the Refused that is its own."""
-    return Rounds(partial(_submit_all, pool), _MOST_SUBMITTED, _AT_ONCE)
+    return Rounds(partial(_submit_all, pool), _MOST_SUBMITTED)
 
 
 def _enter_all(pool: Pool, entrances: list[Entrance]) -> list[list[Row]]:

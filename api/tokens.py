@@ -7,7 +7,9 @@ the key decides the algorithm, not the token. `user_metadata` is the user's to e
 from __future__ import annotations
 
 import base64
+import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +28,9 @@ _REQUIRED = ["exp", "iat", "sub", "aud", "iss"]
 _KEPT = ("iss", "sub", "aud", "exp", "role", "email", "phone", "app_metadata", "session_id", "aal")
 _SHORTEST_SECRET = 32
 _LONGEST_TOKEN = 16_384
+_REMEMBERED = 1_000
+# Numbers beyond all dates (OverflowError) and keys of the wrong kind (TypeError) are no tokens of ours either.
+_NO_TOKEN = (jwt.PyJWTError, ValueError, TypeError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,20 @@ class Verifier:
         _check(secret, self._keys)
         self._secret_key = _prepare(secret) if secret else None
         self._issuer = _issuer(settings)
+        # Checking a signature costs more than all else about a request, and sessions ask often. What is good stays good
+        # while its key does and until it expires; what is not is never remembered.
+        self._recognise = lru_cache(_REMEMBERED)(self._read)
 
     def verify(self, authorization: str | None) -> Caller:
         """The user an `Authorization` header speaks for. Raises Refused (401, 403); Unavailable without keys."""
-        claims = self._decode(read_bearer(authorization))
+        token = read_bearer(authorization)
+        caller = self._recognise(token, self._key(token))
+        if caller.expires_at <= time.time():
+            raise _expired()
+        return caller
+
+    def _read(self, token: str, key: PyJWK) -> Caller:
+        claims = self._decode(token, key)
         if claims.get("is_anonymous"):
             raise refuse("anonymous_refused", "Please sign in first: anonymous users have no access here.")
         if claims.get("role") != ROLE:
@@ -66,11 +81,11 @@ class Verifier:
             claims={name: claims[name] for name in _KEPT if name in claims} | {"sub": str(user_id)},
         )
 
-    def _decode(self, token: str) -> dict[str, Any]:
+    def _decode(self, token: str, key: PyJWK) -> dict[str, Any]:
         try:
             return jwt.decode(
                 token,
-                self._key(token),
+                key,
                 algorithms=self._algorithms,
                 audience=AUDIENCE,
                 issuer=self._issuer,
@@ -78,16 +93,18 @@ class Verifier:
                 options={"require": _REQUIRED, "enforce_minimum_key_length": True},
             )
         except jwt.ExpiredSignatureError:
-            raise _refused("token_expired", "Your session has expired. Please sign in again.") from None
-        # Numbers beyond all dates (OverflowError) and keys of the wrong kind (TypeError) are no tokens of ours either.
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
+            raise _expired() from None
+        except _NO_TOKEN:
             raise invalid() from None
 
     def _key(self, token: str) -> PyJWK:
         if self._keys is None:
             assert self._secret_key is not None
             return self._secret_key
-        key = self._keys.find(str(jwt.get_unverified_header(token).get("kid")))
+        try:
+            key = self._keys.find(str(jwt.get_unverified_header(token).get("kid")))
+        except _NO_TOKEN:
+            raise invalid() from None
         if key is None:
             raise invalid()
         return key
@@ -96,6 +113,10 @@ class Verifier:
 def invalid() -> Refused:
     """The one refusal for every token that is not good: an attacker learns nothing from it."""
     return _refused("token_invalid", "Your session is not valid here. Please sign in again.")
+
+
+def _expired() -> Refused:
+    return _refused("token_expired", "Your session has expired. Please sign in again.")
 
 
 def _refused(code: str, message: str) -> Refused:

@@ -60,11 +60,13 @@ class Submitted:
 @dataclass(frozen=True)
 class Order:
     """A submission by the user of these claims, who is shown the job. `most_ahead`: how far the queue before it is
-    counted. `trace`: what the job's traces belong to."""
+    counted. `role`: what the user is to be proven to be; None when that is known. `trace`: what the job's traces belong
+    to."""
 
     submission: Submission
     claims: dict[str, Any]
     most_ahead: int
+    role: str | None = None
     trace: str | None = None
 
 
@@ -109,7 +111,12 @@ def submit_together(connection: Connection, orders: list[Order]) -> list[Seen | 
 def _describe(order: Order, nr: int) -> dict[str, Any]:
     wanted = vars(order.submission) | {"job_id": new_id(), "params": order.submission.params or {}}
     words = {name: str(value) if isinstance(value, UUID) else value for name, value in wanted.items()}
-    asker = {"claims": json.dumps(order.claims), "most_ahead": order.most_ahead, "trace": order.trace}
+    asker = {
+        "claims": json.dumps(order.claims),
+        "most_ahead": order.most_ahead,
+        "role": order.role,
+        "trace": order.trace,
+    }
     return words | asker | {"nr": nr}
 
 

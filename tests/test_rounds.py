@@ -97,7 +97,7 @@ def test_who_is_ended_when_it_is_to_lead_hands_over(held: Rounds[int, int], gate
     first = held._waiting[0]
     first.turn.is_set = lambda: False  # type: ignore[method-assign]
     gate.set()
-    until(lambda: first.round)
+    until(lambda: first.leads)
     first.turn.ended = True  # type: ignore[attr-defined]
     for asker in askers:
         asker.join(20)

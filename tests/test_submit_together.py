@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -47,6 +48,16 @@ def test_one_that_is_refused_leaves_the_others(play: Play) -> None:
         ("unknown_pipeline", 422, {"pipeline": "nowhere"}),
         ("document_not_found", 404, {}),
     ]
+    assert play.one("select count(*) from jobs") == 2
+
+
+def test_one_who_is_not_what_they_were_taken_for_is_refused_alone(play: Play) -> None:
+    play.all("update members set role = 'editor' where user_id = %s returning 1", play.user)
+    known = order(play)
+    taken_for = [replace(order(play, params={"width": n}), role=role) for n, role in enumerate(("editor", "owner"))]
+    stranger = replace(order(play, user=uuid4()), role="editor")
+    seen = together(play, known, *taken_for, stranger)
+    assert [getattr(one, "code", None) for one in seen] == [None, None, "member_changed", "member_changed"]
     assert play.one("select count(*) from jobs") == 2
 
 

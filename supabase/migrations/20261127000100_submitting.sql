@@ -264,7 +264,7 @@ end $$;
 -- Together -----------------------------------------------------------------------------------------------
 
 -- Submit jobs for several at once, and let each look at its job as the user of its claims. `orders`: submissions, each
--- with `claims` and `most_ahead`. Each is answered with {"job", "created", "look"}, or {"refused": ...}: when one is refused,
+-- with `claims`, `most_ahead`, and the `role` that its user is to be proven to have, null when that is known. Each is answered with {"job", "created", "look"}, or {"refused": ...}: when one is refused,
 -- each goes by itself, so that it is refused to that one alone.
 drop function ledger.submit_together(jsonb);
 create function ledger.submit_together(orders jsonb) returns table (nr integer, answer jsonb) language plpgsql as $$
@@ -288,6 +288,20 @@ begin
   end loop;
 end $$;
 
+-- Refuse when one of those who are to be proven is not what they were taken for.
+create function ledger.prove_roles(orders jsonb, wanted ledger.submission[]) returns void language plpgsql as $$
+begin
+  if exists (
+    select from (select distinct w.tenant_id, w.user_id, o.role
+                 from unnest(wanted) w join jsonb_to_recordset(orders) o(nr integer, role text) on o.nr = w.nr
+                 where o.role is not null) o
+    left join public.members m on m.tenant_id = o.tenant_id and m.user_id = o.user_id and m.role = o.role
+    where m.role is null)
+  then
+    perform ledger.refuse(409, 'member_changed', 'Your role here was changed a moment ago. Please send the request again.');
+  end if;
+end $$;
+
 -- Submit them all, and look at each job as the one who asked. Refuses all when one is refused.
 create function ledger.grant_orders(orders jsonb, wanted ledger.submission[]) returns table (nr integer, answer jsonb)
 language plpgsql as $$
@@ -295,6 +309,7 @@ language plpgsql as $$
 declare
   one record;
 begin
+  perform ledger.prove_roles(orders, wanted);
   for one in
     select s.nr, s.job_id, s.created, o.tenant_id, o.claims, o.most_ahead
     from ledger.submit_all(wanted) s
