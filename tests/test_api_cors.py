@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import httpx
 import pytest
 from api_play import PREFIX, SECRET, Front, Person, Served, make_settings, make_token, serve, submit_job
 from flask import Flask
+from tree import read
 
 from api import create_app
 from api.house import house_of
@@ -259,6 +261,8 @@ SCRIPT = """
 <!doctype html><meta charset="utf-8"><title>A page</title><script>
 const api = %(api)s, token = %(token)s, job = %(job)s;
 const bearer = {Authorization: `Bearer ${token}`};
+const API = api, accessToken = async () => token;
+%(example)s
 async function attempt(work) { try { return await work(); } catch (error) { return `${error.name}`; } }
 async function run() {
   const told = {};
@@ -286,6 +290,14 @@ async function run() {
     let text = "";
     for (let piece = await reader.read(); !piece.done; piece = await reader.read()) text += piece.value;
     return [answer.status, /^id: 2$/m.test(text), /^id: 1$/m.test(text), /^event: end$/m.test(text)];
+  });
+  told.events = await attempt(async () => {
+    await fetch(`${api}/me`, {headers: bearer});
+    const kinds = [];
+    return new Promise((resolve) => follow(`/jobs/${job}/stream`, (event) => {
+      kinds.push(event.kind);
+      if (event.kind === "completed") resolve([kinds[0], kinds.length, document.title]);
+    }));
   });
   told.artifact = await attempt(async () => {
     const listed = await (await fetch(`${api}/jobs/${job}/artifacts`, {headers: bearer})).json();
@@ -327,6 +339,13 @@ def visiting(browser: str, profile: Path, address: str) -> Iterator[None]:
         process.wait(20)
 
 
+def example() -> str:
+    """What our documents tell the makers of pages to write."""
+    found = re.search(r"```js\n(async function follow.*?)```", read("docs/streams.md"), re.DOTALL)
+    assert found
+    return found[1]
+
+
 def test_in_a_real_browser_the_named_page_can_do_everything_and_the_other_nothing(
     front: Front, open_served: Served, pages: tuple[Page, Page], browser: str, tmp_path: Path
 ) -> None:
@@ -340,7 +359,7 @@ def test_in_a_real_browser_the_named_page_can_do_everything_and_the_other_nothin
     front.play.finish_all()
     given = {"api": open_served.url + PREFIX, "token": make_token(person.user, SECRET), "job": job}
     for page in pages:
-        page.html = SCRIPT % {name: json.dumps(value) for name, value in given.items()}
+        page.html = SCRIPT % ({name: json.dumps(value) for name, value in given.items()} | {"example": example()})
     ours, theirs = pages
     ours.html += f'<iframe src="{theirs.origin}"></iframe>'
     with visiting(browser, tmp_path / "profile", ours.origin):
@@ -351,6 +370,7 @@ def test_in_a_real_browser_the_named_page_can_do_everything_and_the_other_nothin
         "job": [202, "true", "queued"],
         "etag": [200, 304],
         "stream": [200, True, False, True],
+        "events": ["submitted", front.play.job(UUID(job))["last_seq"], "A page"],
         "artifact": content.decode(),
         "error": "token_missing",
     }
