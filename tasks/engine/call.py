@@ -11,12 +11,13 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from tasks.pipeline import Blob, Description, Skip, Step
+from tasks.pipeline import Blob, Description, Pipeline, Skip, Step
 from tasks.pipelines import pipelines_of
 
 INLINE_BYTES = 8 * 1024
@@ -102,8 +103,12 @@ class StepContext:
 
 def find_step(call: Call) -> Step:
     """The step to call, from the module that declares its pipeline."""
-    declared = pipelines_of(importlib.import_module(call.module))
-    return next(pipeline.steps[call.step] for pipeline in declared if pipeline.name == call.pipeline)
+    return _declared_in(call.module)[call.pipeline].steps[call.step]
+
+
+@cache
+def _declared_in(module: str) -> dict[str, Pipeline]:
+    return {pipeline.name: pipeline for pipeline in pipelines_of(importlib.import_module(module))}
 
 
 def perform(call: Call) -> Returned:
