@@ -39,6 +39,7 @@ drop trigger forget_chore on procrastinate.procrastinate_jobs;
 drop function procrastinate.forget_chore();
 delete from procrastinate.procrastinate_events;
 
+-- Not validated: they take what those before them took.
 alter table public.jobs
   drop constraint jobs_status_check,
   add constraint jobs_status_check check (
