@@ -24,7 +24,7 @@ from tasks import ledger
 from tasks.pipelines import declared
 from tasks.settings import Settings
 
-EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "8")
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "5")
 SEED = os.environ.get("FUZZ_SEED", "20261126")
 LONGEST_S = 120 + 20 * int(EXAMPLES)
 STORY = "\n\n".join(f"Chapter {number}\n\n{'The lamp went out, and nobody lit it again. ' * 30}" for number in (1, 2))
