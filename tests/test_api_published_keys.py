@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,29 @@ def test_a_rotated_key_gets_in(verifier: Verifier, project: Project, monkeypatch
     monkeypatch.setattr(published_keys, "COOLDOWN_S", 0)
     assert verifier.verify(sign("ES256", "four", fresh))
     assert refused(verifier, sign("ES256", "one")) == "token_invalid"
+
+
+def test_a_token_that_was_good_is_none_once_its_key_is_gone(
+    verifier: Verifier, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = sign("ES256", "one")
+    assert verifier.verify(token) is verifier.verify(token), "it was not looked at again"
+    fresh = ec.generate_private_key(ec.SECP256R1())
+    project.keys = [publish("ES256", "one", fresh)]
+    monkeypatch.setattr(published_keys, "COOLDOWN_S", 0)
+    assert refused(verifier, sign("ES256", "unheard of")) == "token_invalid"
+    assert refused(verifier, token) == "token_invalid"
+    assert verifier.verify(sign("ES256", "one", fresh))
+
+
+def test_a_token_that_was_good_is_none_once_it_has_expired(verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = sign("ES256", "one", exp=int(time.time()) + 60)
+    known = verifier.verify(token)
+    now = known.expires_at
+    monkeypatch.setattr("api.tokens.time.time", lambda: now - 1)
+    assert verifier.verify(token) is known
+    monkeypatch.setattr("api.tokens.time.time", lambda: now)
+    assert refused(verifier, token) == "token_expired"
 
 
 def test_known_keys_stay_in_use_while_the_project_is_away(
