@@ -274,7 +274,7 @@ def test_a_link_leads_straight_to_the_hosted_store_until_it_expires(
 ) -> None:
     url = stored.link(TENANT, DIGEST, "story.txt", "text/plain")
     assert url.startswith(f"{hosted.url}/storage/v1/object/sign/{KEY}?token=")
-    hosted.passed_s = 299
+    hosted.passed_s = 280  # the test itself takes time, too
     assert httpx.get(url).content == STORY
     hosted.passed_s = 301
     answer = httpx.get(url)
