@@ -70,7 +70,7 @@ begin
     return;
   end if;
   return query
-    select w.nr, coalesce(b.job_id, (ledger.find_submitted(w) ->> 'job')::uuid), b.job_id is not null
+    select w.nr, coalesce(b.job_id, ledger.find_submitted(w)), b.job_id is not null
     from unnest(wanted) w left join unnest(born) b on b.job_id = w.job_id;
 end $$;
 
@@ -226,8 +226,7 @@ begin
 end $$;
 
 -- The job that an equal request made before, null when there is none; a refusal when the key was used for something else.
--- Returns {"job": id, "created": false}.
-create function ledger.find_equal(wanted ledger.submission) returns jsonb language plpgsql as $$
+create function ledger.find_equal(wanted ledger.submission) returns uuid language plpgsql as $$
 declare
   job public.jobs;
   payload text := ledger.payload_digest(wanted);
@@ -246,14 +245,14 @@ begin
       format('This Idempotency-Key was already used for another request, which made job %s.', job.id),
       jsonb_build_object('job_id', job.id));
   end if;
-  return case when job.id is not null then jsonb_build_object('job', job.id, 'created', false) end;
+  return job.id;
 end $$;
 
 -- The same, where there was one a moment ago.
 drop function ledger.find_submitted(uuid, text, text, text);
-create function ledger.find_submitted(wanted ledger.submission) returns jsonb language plpgsql as $$
+create function ledger.find_submitted(wanted ledger.submission) returns uuid language plpgsql as $$
 declare
-  found_job jsonb := ledger.find_equal(wanted);
+  found_job uuid := ledger.find_equal(wanted);
 begin
   if found_job is null then
     perform ledger.refuse(409, 'try_again', 'An equal job ended at this very moment. Please send the request again.');
