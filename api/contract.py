@@ -213,7 +213,9 @@ def _enter(call: Call, given: dict[str, Any], recall: bool = False) -> people.Me
     desk = house()
     member = people.enter(desk, g.asker, getattr(asked, "pipeline", None) if writes else None, recall)
     g.tenant_id = member.tenant_id
-    desk.rates.count(member.user_id, member.tenant_id, member.requests_per_minute or desk.settings.requests_per_minute)
+    if "rate" not in g:  # whoever was taken for somebody they are no longer is let in twice
+        most = member.requests_per_minute or desk.settings.requests_per_minute
+        desk.rates.count(member.user_id, member.tenant_id, most)
     if writes:
         people.require_writer(member)
     elif call.access is Access.REVIEW:

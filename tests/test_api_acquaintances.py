@@ -39,6 +39,15 @@ def test_who_may_less_may_less_at_once(front: Front, known: Person) -> None:
     assert post(known) == (202, None)
 
 
+def test_a_request_that_is_handled_once_more_is_counted_once(front: Front, known: Person) -> None:
+    def left() -> int:
+        return int(known.post("/jobs", json=NEW).headers["RateLimit-Remaining"])
+
+    before = left()
+    front.play.all("update members set role = 'owner' where user_id = %s returning 1", known.user)
+    assert left() == before - 1
+
+
 def test_who_has_joined_another_tenant_can_work_there_at_once(front: Front, known: Person) -> None:
     known.tenant = front.play.add_tenant()
     assert post(known) == (404, "tenant_not_found")
