@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 Question = TypeVar("Question")
@@ -21,11 +21,14 @@ _new_turn = threading.Event
 
 @dataclass(eq=False)
 class _Place(Generic[Question]):
-    """Somebody who asks. `leads`: it is to ask for all who wait, itself the first of them."""
+    """Somebody who asks. `turn`: what it waits for, None when its turn has come.
+
+    `leads`: it is to ask for all who wait, itself the first of them.
+    """
 
     question: Question
-    turn: threading.Event = field(default_factory=lambda: _new_turn())
-    leads: bool = False
+    turn: threading.Event | None
+    leads: bool
     answer: Any = None
 
 
@@ -45,17 +48,12 @@ class Rounds(Generic[Question, Answer]):
 
     def ask(self, question: Question) -> Answer:
         """The answer, in the next round there is."""
-        mine = _Place(question)
         with self._lock:
+            mine = _Place(question, _new_turn() if self._under_way else None, leads=not self._under_way)
             self._waiting.append(mine)
-            if not self._under_way:
-                self._under_way = True
-                self._appoint()
-        try:
-            mine.turn.wait()
-        except BaseException:
-            self._leave(mine)
-            raise
+            self._under_way = True
+        if mine.turn is not None:
+            self._wait(mine, mine.turn)
         if mine.leads:
             self._lead()
         if isinstance(mine.answer, BaseException):
@@ -63,13 +61,17 @@ class Rounds(Generic[Question, Answer]):
         answer: Answer = mine.answer
         return answer
 
-    def _leave(self, mine: _Place[Question]) -> None:
+    def _wait(self, mine: _Place[Question], turn: threading.Event) -> None:
         """Who is ended while waiting keeps nobody: those it was to ask for wait on."""
-        with self._lock:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
-                if mine.leads:
-                    self._hand_over()
+        try:
+            turn.wait()
+        except BaseException:
+            with self._lock:
+                if mine in self._waiting:
+                    self._waiting.remove(mine)
+                    if mine.leads:
+                        self._hand_over()
+            raise
 
     def _lead(self) -> None:
         """One round; then the first of those who came meanwhile leads the next."""
@@ -85,7 +87,8 @@ class Rounds(Generic[Question, Answer]):
         with self._lock:
             self._hand_over()
         for place in places:
-            place.turn.set()
+            if place.turn is not None:
+                place.turn.set()
         # The next round is sent before this one's leader goes on: while the database works, so do we.
         time.sleep(0)
 
@@ -97,5 +100,7 @@ class Rounds(Generic[Question, Answer]):
             self._under_way = False
 
     def _appoint(self) -> None:
-        self._waiting[0].leads = True
-        self._waiting[0].turn.set()
+        first = self._waiting[0]
+        first.leads = True
+        if first.turn is not None:
+            first.turn.set()

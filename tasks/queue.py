@@ -1,11 +1,10 @@
 """The Procrastinate app, and the seam by which its queue and our ledger are one.
 
-Procrastinate listens, runs periodic chores and drains. Fetching and finishing are ours: a fetch claims queue jobs and
-begins their attempts in one statement, and the statement that settles an attempt removes its queue job. So the two
-cannot disagree, and Procrastinate has nothing left to acknowledge.
+Procrastinate listens, polls and runs periodic chores. Claiming is ours: a claim takes queue jobs and begins their
+attempts in one statement, and the statement that settles an attempt removes its queue job. So the two cannot disagree,
+and Procrastinate has nothing left to acknowledge.
 
-The step runs of one claim are one job to Procrastinate: what it does for each job costs more than a small step. So the
-number of running steps is kept here, too.
+It never sees a step run: what it does for each job costs more than a small step. They are started and drained here.
 
 Names only: this module imports no step.
 """
@@ -13,10 +12,10 @@ Names only: this module imports no step.
 from __future__ import annotations
 
 import asyncio
+import logging
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
-from itertools import chain
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -27,85 +26,120 @@ from procrastinate import jobs, manager
 from tasks.db import AsyncPool, statement
 from tasks.pace import Pace
 
-RUN_STEPS = "run_steps"  # of one claim; in the queue each is a row of its own, "run_step"
 CONFINED_QUEUES = ("cpu", "media")
 
 _GATHER_S = 0.002
 
 Claimed = dict[str, Any]
+RunStep = Callable[[Claimed, Callable[[], Sequence[str]]], Coroutine[Any, Any, None]]
+
+log = logging.getLogger(__name__)
 
 
 class LedgerJobManager(manager.JobManager):
-    """Fetches by claiming: as many step runs at once as there are free slots."""
+    """Claims as many queue jobs at once as there are free slots. Step runs are started, chores wait to be fetched."""
 
-    def __init__(self, connector: procrastinate.BaseConnector, pool: AsyncPool, worker: UUID, slots: int) -> None:
+    def __init__(
+        self, connector: procrastinate.BaseConnector, pool: AsyncPool, worker: UUID, queues: Sequence[str], slots: int
+    ) -> None:
         super().__init__(connector)
         self.took_from: Counter[str] = Counter()
+        self.run_step: RunStep = _refuse
         self._pool = pool
         self._worker = worker
+        self._queues = list(queues)
         self._slots = slots
-        self._ready: list[jobs.Job] = []
-        self._work: dict[int, list[Claimed]] = {}
+        self._chores: list[jobs.Job] = []
+        self._running: set[asyncio.Task[None]] = set()
         self._in_hand = 0
         self._freed = asyncio.Event()
         self._stopping = False
+        self._look: asyncio.Task[None] | None = None
         self._rung = 0
+        self._heard = 0  # how often it had rung when the last claim was sent
         self._pace = Pace()
         self._last = 0  # how many the last claim brought
+        self._full = False  # as many as it asked for
+        self._queue_worker: int | None = None  # this lane, to Procrastinate
+        self._wake: manager.NotificationCallback | None = None
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> jobs.Job | None:
-        """What was claimed and begun, step runs as one job; None when there is nothing, or when this lane stops."""
-        while not self._ready:
-            rung = self._rung
-            await self._find_slots()
-            if self._stopping:
-                return None
-            await self._claim(list(queues) if queues is not None else None, worker_id)
-            if not self._ready and self._rung == rung:
-                return None  # nothing there, and nothing came while we looked: no wake-up is lost
-        return self._ready.pop(0)
+        """A chore that was claimed, after one look at least; None when there is none, or when this lane stops."""
+        self._queue_worker = worker_id
+        if not self._chores and not self._stopping:
+            await asyncio.shield(self._look or self._start_look())
+        return self._chores.pop(0) if self._chores and not self._stopping else None
 
     async def finish_job(self, job: jobs.Job, status: jobs.Status, delete_job: bool) -> None:
-        """Step runs were settled with their attempts; only chores are left to acknowledge."""
-        if job.task_name != RUN_STEPS:
-            self.free_slot()
-            await super().finish_job(job, status, delete_job=True)
+        """A chore has ended."""
+        self._free_slot()
+        await super().finish_job(job, status, delete_job=True)
 
-    def take_work(self, job: int) -> list[Claimed]:
-        """What was claimed with a job, once. Each is to be followed by `free_slot`."""
-        return self._work.pop(job)
-
-    def free_slot(self) -> None:
-        """One of those in hand has ended."""
-        self._in_hand -= 1
-        self._freed.set()
+    def room(self) -> Sequence[str]:
+        """The queues in which a step may be run on with. None while others wait for a slot, or when this lane stops."""
+        return self._queues if self._in_hand < self._slots and not self._stopping else ()
 
     def stop(self) -> None:
         """Claim nothing more."""
         self._stopping = True
         self._freed.set()
 
-    def leftovers(self) -> list[Claimed]:
-        """What was claimed and never started, because the worker stops."""
-        left, self._work, self._ready = list(chain(*self._work.values())), {}, []
-        return left
+    async def drain(self, timeout_s: float) -> None:
+        """Let the running steps end; what takes longer is given back by those who run it."""
+        await asyncio.gather(*filter(None, [self._look]), return_exceptions=True)
+        if self._running:
+            await asyncio.wait(self._running.copy(), timeout=timeout_s)
+        left = self._running.copy()
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def listen_for_jobs(
         self, *, on_notification: manager.NotificationCallback, queues: Iterable[str] | None = None
     ) -> None:
-        """Listen, and count the calls: see fetch_job."""
-
-        async def count(*, channel: str, notification: jobs.Notification) -> None:
-            self._rung += 1
-            await on_notification(channel=channel, notification=notification)
-
+        """Listen. It rings for us; Procrastinate is called when there is a chore to fetch."""
+        self._wake = on_notification
         try:
-            await super().listen_for_jobs(on_notification=count, queues=queues)
+            await super().listen_for_jobs(on_notification=self._ring, queues=queues)
         except asyncio.CancelledError as error:
             # Cancelled while connecting, the half-made connection lives as long as this error is kept, and
             # Procrastinate keeps it until the last step has ended. A Postgres that wants to stop would wait for it.
             traceback.clear_frames(error.__traceback__)
             raise
+
+    async def _ring(self, *, channel: str, notification: jobs.Notification) -> None:
+        if notification["type"] != "job_inserted" and self._wake is not None:
+            await self._wake(channel=channel, notification=notification)
+        self._rung += 1
+        if self._look is None and self._queue_worker is not None and not self._stopping:
+            self._start_look()
+
+    async def _call_procrastinate(self) -> None:
+        if self._wake is not None:
+            await self._wake(channel="", notification={"type": "job_inserted", "job_id": 0})
+
+    def _start_look(self) -> asyncio.Task[None]:
+        self._look = asyncio.create_task(self._look_once())
+        self._look.add_done_callback(self._end_look)
+        return self._look
+
+    def _end_look(self, look: asyncio.Task[None]) -> None:
+        """Look again when it rang meanwhile, or when there may be more. One that failed is kept for the next fetch."""
+        if not look.cancelled() and look.exception() is None:
+            self._look = None
+            if not self._stopping and (self._full or self._rung != self._heard):
+                self._start_look()
+
+    async def _look_once(self) -> None:
+        try:
+            await self._find_slots()
+            if not self._stopping:
+                await self._claim()
+        except Exception:
+            await self._call_procrastinate()  # it fails by this look, and the lane is built again
+            raise
+        if self._chores:
+            await self._call_procrastinate()
 
     async def _find_slots(self) -> None:
         """Wait for a slot. Under load, let a few more become free: one claim of many is cheaper than many of one."""
@@ -116,25 +150,50 @@ class LedgerJobManager(manager.JobManager):
         if self._slots - self._in_hand < self._slots // 4:
             await asyncio.sleep(_GATHER_S)
 
-    async def _claim(self, queues: list[str] | None, queue_worker: int) -> None:
-        arguments = {"queues": queues, "worker": self._worker, "queue_worker": queue_worker}
+    async def _claim(self) -> None:
+        most = self._slots - self._in_hand
+        arguments = {"queues": self._queues, "worker": self._worker, "queue_worker": self._queue_worker, "most": most}
         async with self._pool.connection() as connection:
-            most = self._slots - self._in_hand
-            rows = await (await connection.execute(statement("engine_claim"), arguments | {"most": most})).fetchall()
+            self._heard = self._rung
+            rows = await (await connection.execute(statement("engine_claim"), arguments)).fetchall()
+            self._in_hand += len(rows)
+            for row in rows:
+                if row["work"] is not None:
+                    self._start(row["work"])
+                else:
+                    self._chores.append(jobs.Job.from_row(row | {"worker_id": self._queue_worker}))
+            await asyncio.sleep(0)  # they begin before we tidy up
         self._last = len(rows)
-        self._in_hand += len(rows)
+        self._full = len(rows) == most
         self.took_from.update(row["queue_name"] for row in rows)
-        self._ready += [jobs.Job.from_row(row | {"worker_id": queue_worker}) for row in rows if row["work"] is None]
-        if runs := [row for row in rows if row["work"] is not None]:
-            self._ready.append(jobs.Job.from_row(runs[0] | {"task_name": RUN_STEPS, "args": {}}))
-            self._work[runs[0]["id"]] = [row["work"] for row in runs]
+
+    def _start(self, work: Claimed) -> None:
+        task = asyncio.create_task(self.run_step(work, self.room))
+        self._running.add(task)
+        task.add_done_callback(self._end_step)
+
+    def _end_step(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._free_slot()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a step run ended without the ledger's knowledge", exc_info=error)
+
+    def _free_slot(self) -> None:
+        self._in_hand -= 1
+        self._freed.set()
 
 
-def make_app(url: str, pool: AsyncPool, worker: UUID, slots: int) -> tuple[procrastinate.App, LedgerJobManager]:
+async def _refuse(work: Claimed, room: Callable[[], Sequence[str]]) -> None:
+    raise RuntimeError("nothing was registered that runs steps")
+
+
+def make_app(
+    url: str, pool: AsyncPool, worker: UUID, queues: Sequence[str], slots: int
+) -> tuple[procrastinate.App, LedgerJobManager]:
     """A Procrastinate app on a direct connection, and the job manager that ties it to the ledger."""
     connector = procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=4, configure=_look_into_queue_schema)
     app = procrastinate.App(connector=connector)
-    job_manager = LedgerJobManager(connector, pool, worker, slots)
+    job_manager = LedgerJobManager(connector, pool, worker, queues, slots)
     app.job_manager = job_manager
     return app, job_manager
 
@@ -142,26 +201,15 @@ def make_app(url: str, pool: AsyncPool, worker: UUID, slots: int) -> tuple[procr
 def register(
     app: procrastinate.App,
     lane: LedgerJobManager,
-    run_step: Callable[[Claimed], Awaitable[None]],
+    run_step: RunStep,
     prune: Callable[[], Awaitable[int]],
 ) -> None:
-    """Name the tasks there are. What was claimed waits in the job manager, so that it is never logged.
+    """Say what runs a step, and name the chores.
 
     With no periodic task, Procrastinate 3.10 does not watch its own listener and heartbeat: there must be one.
     """
 
-    async def run_one(work: Claimed) -> None:
-        try:
-            await run_step(work)
-        finally:
-            lane.free_slot()
-
-    @app.task(name=RUN_STEPS, pass_context=True)
-    async def run(context: procrastinate.JobContext) -> None:
-        assert context.job.id is not None
-        ends = await asyncio.gather(*map(run_one, lane.take_work(context.job.id)), return_exceptions=True)
-        if errors := [end for end in ends if isinstance(end, Exception)]:
-            raise ExceptionGroup("step runs ended without the ledger's knowledge", errors)
+    lane.run_step = run_step
 
     @app.periodic(cron="17 * * * *")
     @app.task(name="prune", queue="maintenance", queueing_lock="prune")

@@ -24,7 +24,7 @@ from tasks.collector import Collector
 from tasks.db import AsyncPool, notice_end_async, statement_connection
 from tasks.engine.attempt import Attempt
 from tasks.engine.desk import AWAY, Desk
-from tasks.engine.runner import Runner
+from tasks.engine.runner import Room, Runner
 from tasks.ledger import new_id
 from tasks.maintenance import Maintenance, keep_running
 from tasks.pipelines import modules
@@ -89,7 +89,7 @@ async def _run_lanes(settings: Settings, sandbox: Sandbox, tracing: Tracing | No
     """Serve until `stop`, or until a lane ends by itself."""
     worker_id = new_id()
     async with _pool(settings) as pool:
-        desk = Desk(pool)
+        desk = Desk(pool, worker_id)
         storage = open_storage(settings)
         runner = Runner(settings, desk, storage, sandbox, tracing)
         upkeep = Maintenance(settings, pool, worker_id, runner)
@@ -100,8 +100,7 @@ async def _run_lanes(settings: Settings, sandbox: Sandbox, tracing: Tracing | No
             loops = [asyncio.create_task(keep_running(name, once)) for name, once in loops_of_all.items()]
             log.info("worker %s serves %s", worker_id, ", ".join(settings.queues))
             try:
-                await _drive(lanes, stop, upkeep)
-                await _give_back(lanes, desk)
+                await _drive(lanes, stop, upkeep, settings.drain_timeout_s)
                 if stop.is_set():
                     await upkeep.courier.drain()
                 await upkeep.sign_off()
@@ -111,20 +110,15 @@ async def _run_lanes(settings: Settings, sandbox: Sandbox, tracing: Tracing | No
             log.info("worker %s has stopped", worker_id)
 
 
-async def _drive(lanes: list[Lane], stop: asyncio.Event, upkeep: Maintenance) -> None:
+async def _drive(lanes: list[Lane], stop: asyncio.Event, upkeep: Maintenance, drain_timeout_s: float) -> None:
     """Run the lanes; when one ends or `stop` is set, drain all of them."""
     tasks = [asyncio.create_task(lane.worker.run()) for lane in lanes]
     await _either(stop.wait(), *(asyncio.shield(task) for task in tasks))
     upkeep.stopping = True
     for lane in lanes:
         lane.stop()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _give_back(lanes: list[Lane], desk: Desk) -> None:
-    for lane in lanes:
-        for work in lane.jobs.leftovers():
-            await desk.release(Attempt.from_work(work))
+    drains = [lane.jobs.drain(drain_timeout_s) for lane in lanes]
+    await asyncio.gather(*tasks, *drains, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -151,12 +145,12 @@ async def _pool(settings: Settings) -> AsyncIterator[AsyncPool]:
 async def _lanes(
     settings: Settings, pool: AsyncPool, worker_id: UUID, runner: Runner, upkeep: Maintenance
 ) -> AsyncIterator[list[Lane]]:
-    async def run_step(work: Claimed) -> None:
-        await runner.run(Attempt.from_work(work))
+    async def run_step(work: Claimed, room: Room) -> None:
+        await runner.run(Attempt.from_work(work), room)
 
     lanes, apps = [], []
     for queues, slots in _widths(settings):
-        app, jobs = make_app(settings.direct_url, pool, worker_id, slots)
+        app, jobs = make_app(settings.direct_url, pool, worker_id, queues, slots)
         register(app, jobs, run_step, upkeep.prune)
         upkeep.lanes.append(jobs)
         await app.open_async()

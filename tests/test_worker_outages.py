@@ -106,7 +106,7 @@ def test_a_listening_connection_that_was_being_made_is_let_go_of_when_it_is_canc
 
         async with await asyncio.start_server(mute_server, "127.0.0.1", 0) as server:
             url = f"postgresql://nobody@127.0.0.1:{server.sockets[0].getsockname()[1]}/nothing"
-            app, lane = make_app(url, AsyncConnectionPool(url, open=False), uuid4(), 1)
+            app, lane = make_app(url, AsyncConnectionPool(url, open=False), uuid4(), [], 1)
             await app.connector.open_async(AsyncConnectionPool(url, open=False))  # type: ignore[call-arg]
             listening = asyncio.create_task(lane.listen_for_jobs(on_notification=_ignore, queues=["llm"]))
             await begun.wait()

@@ -3,8 +3,8 @@
 select * from ledger.claim(%(queues)s, %(worker)s, %(queue_worker)s, %(most)s)
 
 -- name: engine_settle
--- End attempts, many in one transaction: each completes, fails, or is given back.
-select ledger.settle(array(select jsonb_array_elements(%(outcomes)s))) as accepted
+-- End attempts, many in one transaction: each completes, fails, or is given back. Where there is room, begin what follows.
+select ledger.settle(array(select jsonb_array_elements(%(outcomes)s)), %(worker)s) as answers
 
 -- name: engine_progress
 -- Say how far a running attempt is.

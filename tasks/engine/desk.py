@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -28,30 +29,43 @@ _PATIENCE_S = 60.0
 _GROUP = 50
 
 Outcome = dict[str, Any]
-Waiting = tuple[Outcome, asyncio.Future[bool]]
+Answer = bool | dict[str, Any]
+Waiting = tuple[Outcome, asyncio.Future[Answer]]
+
+
+class Settled(NamedTuple):
+    """What became of an attempt's result: nothing when it was stale. `next`: what this worker goes on with."""
+
+    accepted: bool
+    next: Attempt | None
 
 
 class Desk:
     """Where a worker reports. `pool`: autocommit connections; every call is one statement, so one transaction."""
 
-    def __init__(self, pool: AsyncPool) -> None:
+    def __init__(self, pool: AsyncPool, worker: UUID) -> None:
         self._pool = pool
+        self._worker = worker
         self._waiting: list[Waiting] = []
         self._committing: asyncio.Task[None] | None = None
         self._pace = Pace()
 
-    async def complete(self, attempt: Attempt, result: dict[str, Any], items: list[Any] | None) -> bool:
-        """Hand in a result; False when the attempt is stale."""
-        return await self._settle(attempt, {"verb": "complete", "result": result, "items": items})
+    async def complete(
+        self, attempt: Attempt, result: dict[str, Any], items: list[Any] | None, run_on: Sequence[str] = ()
+    ) -> Settled:
+        """Hand in a result. `run_on`: the queues in which there is room for the step that follows."""
+        said = {"verb": "complete", "result": result, "items": items, "run_on": list(run_on)}
+        answer = await self._settle(attempt, said)
+        return Settled(bool(answer), Attempt.from_work(answer) if isinstance(answer, dict) else None)
 
     async def fail(self, attempt: Attempt, failure: Failure) -> bool:
         """Report a failure; False when stale."""
         said = {key: _storable(value) if isinstance(value, str) else value for key, value in vars(failure).items()}
-        return await self._settle(attempt, {"verb": "fail", **said})
+        return bool(await self._settle(attempt, {"verb": "fail", **said}))
 
     async def release(self, attempt: Attempt) -> bool:
         """Give an attempt back unused; False when stale."""
-        return await self._settle(attempt, {"verb": "release"})
+        return bool(await self._settle(attempt, {"verb": "release"}))
 
     async def report_progress(self, attempt: Attempt, current: int, total: int, message: str) -> bool:
         """Write a progress report; False when stale."""
@@ -72,13 +86,17 @@ class Desk:
         """The traceparent that the attempt's job was submitted with, and the seconds that the step run waited."""
         return await self._ask("engine_trace", {"step_run": attempt.step_run})
 
-    async def _settle(self, attempt: Attempt, outcome: Outcome) -> bool:
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    async def _settle(self, attempt: Attempt, outcome: Outcome) -> Answer:
         token = {"step_run": str(attempt.step_run), "attempt": attempt.number}
-        self._waiting.append((token | outcome, answer))
+        answer = self._hand_in(token | outcome)
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_groups())
         return await answer
+
+    def _hand_in(self, outcome: Outcome) -> asyncio.Future[Answer]:
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((outcome, answer))
+        return answer
 
     async def _commit_groups(self) -> None:
         while self._waiting:
@@ -89,7 +107,7 @@ class Desk:
     async def _commit(self, group: list[Waiting]) -> None:
         """Settle a group; if the database refuses it as a whole, each alone, so that one cannot spoil the others."""
         try:
-            accepted = await self._persist([outcome for outcome, _ in group])
+            answers = await self._persist([outcome for outcome, _ in group])
         except Exception as error:
             if len(group) == 1 or isinstance(error, AWAY):
                 for _, answer in group:
@@ -98,18 +116,20 @@ class Desk:
             for waiting in group:
                 await self._commit([waiting])
             return
-        for (_, answer), value in zip(group, accepted, strict=True):
+        for (_, answer), value in zip(group, answers, strict=True):
+            if answer.cancelled() and isinstance(value, dict):  # begun for somebody who was stopped meanwhile
+                self._hand_in({"verb": "release", "step_run": value["step_run"], "attempt": value["attempt"]})
             _tell(answer, value)
 
-    async def _persist(self, outcomes: list[Outcome]) -> list[bool]:
+    async def _persist(self, outcomes: list[Outcome]) -> list[Answer]:
         """Send until it is answered: what was done is not done again, because its attempts no longer run."""
-        arguments = {"outcomes": Jsonb(outcomes)}
+        arguments = {"outcomes": Jsonb(outcomes), "worker": self._worker}
         clock = asyncio.get_running_loop().time
         deadline, delay = clock() + _PATIENCE_S, 0.05
         while True:
             try:
-                accepted: list[bool] = (await self._ask("engine_settle", arguments))["accepted"]
-                return accepted
+                answers: list[Answer] = (await self._ask("engine_settle", arguments))["answers"]
+                return answers
             except AWAY as error:
                 if clock() + delay > deadline:
                     raise
@@ -124,7 +144,7 @@ class Desk:
         return row
 
 
-def _tell(answer: asyncio.Future[bool], value: bool | Exception) -> None:
+def _tell(answer: asyncio.Future[Answer], value: Answer | Exception) -> None:
     if answer.done():
         return
     if isinstance(value, Exception):

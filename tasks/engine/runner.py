@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -33,6 +34,21 @@ log = logging.getLogger(__name__)
 
 _PROGRESS_S = 0.5
 
+Room = Callable[[], Sequence[str]]  # the queues in which one more step can be run at this moment
+
+
+def _nowhere() -> Sequence[str]:
+    return ()
+
+
+@dataclass
+class _Held:
+    """An attempt in hand, and the task that runs it."""
+
+    attempt: Attempt
+    task: asyncio.Task[None]
+    revoked: bool = False
+
 
 class Runner:
     """Runs attempts. `held`: the attempts in hand, for the heartbeat; `revoke` stops one that is no longer ours;
@@ -48,49 +64,56 @@ class Runner:
         self._sandbox = sandbox
         self.tally = Tally()
         self._trail = Trail(tracing, desk)
-        self._held: dict[UUID, tuple[Attempt, asyncio.Task[None]]] = {}
+        self._held: dict[UUID, _Held] = {}
 
     @property
     def held(self) -> dict[str, int]:
         """Step run and attempt number of everything in hand."""
-        return {str(step_run): attempt.number for step_run, (attempt, _) in self._held.items()}
+        return {str(step_run): held.attempt.number for step_run, held in self._held.items()}
 
     def revoke(self, step_runs: Iterable[UUID]) -> None:
         """Stop attempts that the ledger has taken away: cancelled, or given to another worker."""
         for step_run in step_runs:
-            if step_run in self._held:
-                self._held[step_run][1].cancel()
+            if held := self._held.get(step_run):
+                held.revoked = True
+                held.task.cancel()
 
-    async def run(self, attempt: Attempt) -> None:
-        """Run an attempt to its end. Returns when the ledger knows it; when cancelled, gives the attempt back."""
-        work = asyncio.create_task(self._execute(attempt))
-        self._held[attempt.step_run] = (attempt, work)
+    async def run(self, attempt: Attempt, room: Room = _nowhere) -> None:
+        """Run an attempt to its end, and then what follows it where there is room.
+
+        Returns when the ledger knows it; when cancelled, gives the attempt back.
+        """
+        following: Attempt | None = attempt
+        while following is not None:
+            following = await self._run_one(following, room)
+
+    async def _run_one(self, attempt: Attempt, room: Room) -> Attempt | None:
+        task = asyncio.current_task()
+        assert task is not None
+        held = self._held[attempt.step_run] = _Held(attempt, task)
         try:
-            await asyncio.wait([work])
-            if not work.cancelled():
-                work.result()
-        except asyncio.CancelledError:  # the worker stops: nothing is left running when the attempt is given back
-            work.cancel()
-            await asyncio.wait([work])
-            await self._desk.release(attempt)
+            return await self._execute(attempt, room)
+        except asyncio.CancelledError:
+            if held.revoked and not task.uncancel():
+                return None
+            await self._desk.release(attempt)  # the worker stops, and nothing is left running
             raise
         finally:
             # The next attempt of the same step run may be in hand already: it was queued when this one was settled.
-            held = self._held.get(attempt.step_run)
-            if held is not None and held[0] is attempt:
+            if self._held.get(attempt.step_run) is held:
                 del self._held[attempt.step_run]
 
-    async def _execute(self, attempt: Attempt) -> None:
+    async def _execute(self, attempt: Attempt, room: Room) -> Attempt | None:
         with self.tally.watch(attempt) as ending:
             async with self._trail.follow(attempt, ending):
-                await self._carry_out(attempt, ending)
+                return await self._carry_out(attempt, ending, room)
 
-    async def _carry_out(self, attempt: Attempt, ending: Ending) -> None:
-        step = None
+    async def _carry_out(self, attempt: Attempt, ending: Ending, room: Room) -> Attempt | None:
+        step = following = None
         try:
             step = self._find_step(attempt)
             result, items = await self._reuse(attempt) if attempt.reuse else await self._compute(attempt, step)
-            accepted = await self._desk.complete(attempt, result, items)
+            accepted, following = await self._desk.complete(attempt, result, items, room())
             ending.outcome = "reused" if attempt.reuse else "skipped" if "skipped" in result else "completed"
         except AWAY:
             raise  # not the step's fault: the ledger finds out by the missing heartbeat
@@ -105,6 +128,7 @@ class Runner:
         if not accepted:
             ending.outcome, ending.code = "stale", ""
             log.info("attempt %s of step run %s was stale; nothing of it was kept", attempt.number, attempt.step_run)
+        return following
 
     def _find_step(self, attempt: Attempt) -> Step:
         pipeline = self._pipelines.get(attempt.pipeline)

@@ -1,6 +1,7 @@
 -- Fill the ledger by copying the rows of a real job, so that copies are what the ledger itself would have written.
 -- Parameters: %(job)s the job to copy, %(copies)s how many, %(run)s fields of the step run to change (jsonb),
 -- %(queued)s whether each copy gets a queue job; and {columns}, those of a job that are not generated.
+-- A row is populated in FROM: behind `(...).*` it would be populated again for each of its columns.
 
 set session_replication_role = replica;
 
@@ -11,27 +12,32 @@ select n, ledger.uuid7() as job, ledger.uuid7() as run, ledger.uuid7() as result
 from generate_series(1, %(copies)s) n;
 
 insert into public.jobs ({columns}) select {columns} from (
-  select (jsonb_populate_record(j, jsonb_build_object('id', c.job, 'natural_key', 'copy ' || c.job))).*
-  from copies c, public.jobs j where j.id = %(job)s order by c.n) copied;
+  select r.* from copies c, public.jobs j,
+         lateral jsonb_populate_record(j, jsonb_build_object('id', c.job, 'natural_key', 'copy ' || c.job)) r
+  where j.id = %(job)s order by c.n) copied;
 
 insert into public.job_step_totals
-select (jsonb_populate_record(t, jsonb_build_object('job_id', c.job))).*
-from copies c, public.job_step_totals t where t.job_id = %(job)s order by c.n;
+select r.* from copies c, public.job_step_totals t,
+       lateral jsonb_populate_record(t, jsonb_build_object('job_id', c.job)) r
+where t.job_id = %(job)s order by c.n;
 
 insert into public.step_results
-select (jsonb_populate_record(r, jsonb_build_object(
-  'id', c.result, 'identity', encode(sha256(convert_to(c.job::text, 'UTF8')), 'hex')))).*
-from copies c, public.job_steps s join public.step_results r on r.id = s.result_id where s.job_id = %(job)s order by c.n;
+select copied.* from copies c, public.job_steps s join public.step_results r on r.id = s.result_id,
+       lateral jsonb_populate_record(r, jsonb_build_object(
+         'id', c.result, 'identity', encode(sha256(convert_to(c.job::text, 'UTF8')), 'hex'))) copied
+where s.job_id = %(job)s order by c.n;
 
 insert into public.job_steps
-select (jsonb_populate_record(s, %(run)s::jsonb || jsonb_build_object(
-  'id', c.run, 'job_id', c.job, 'queue_job_id', c.queue_job, 'priority', c.priority,
-  'result_id', case when s.result_id is not null then c.result end))).*
-from copies c, public.job_steps s where s.job_id = %(job)s order by c.n;
+select r.* from copies c, public.job_steps s,
+       lateral jsonb_populate_record(s, %(run)s::jsonb || jsonb_build_object(
+         'id', c.run, 'job_id', c.job, 'queue_job_id', c.queue_job, 'priority', c.priority,
+         'result_id', case when s.result_id is not null then c.result end)) r
+where s.job_id = %(job)s order by c.n;
 
 insert into public.job_events
-select (jsonb_populate_record(e, jsonb_build_object('job_id', c.job))).*
-from copies c, public.job_events e where e.job_id = %(job)s order by c.n, e.seq;
+select r.* from copies c, public.job_events e,
+       lateral jsonb_populate_record(e, jsonb_build_object('job_id', c.job)) r
+where e.job_id = %(job)s order by c.n, e.seq;
 
 insert into procrastinate.procrastinate_jobs (id, queue_name, task_name, priority, args)
 select c.queue_job, s.queue, 'run_step', c.priority, ledger.queue_args(c.run, s.tenant_id)
