@@ -61,6 +61,7 @@ class Maintenance:
         self._pool = pool
         self._worker = worker
         self._runner = runner
+        self._telling = asyncio.Lock()
 
     def loops(self) -> dict[str, Callable[[], Awaitable[float]]]:
         """Every loop by name; each call does one round and returns the seconds until the next."""
@@ -104,13 +105,14 @@ class Maintenance:
 
     async def tell(self) -> float:
         """Add up what became of attempts; what cannot be told now is told later."""
-        told = self._runner.tally.take()
-        if told:
-            try:
-                await self._ask("engine_count_attempts", {"told": Jsonb(told)})
-            except BaseException:
-                self._runner.tally.give_back(told)
-                raise
+        async with self._telling:  # who signs off waits for what is on its way
+            told = self._runner.tally.take()
+            if told:
+                try:
+                    await self._ask("engine_count_attempts", {"told": Jsonb(told)})
+                except BaseException:
+                    self._runner.tally.give_back(told)
+                    raise
         return _TELL_S
 
     async def prune(self) -> int:

@@ -182,6 +182,13 @@ class Play:
         arguments = [work["step_run"], work["attempt"], Jsonb(result), None if items is None else Jsonb(items)]
         return bool(self.one("select ledger.complete(%s, %s, %s, %s)", *arguments))
 
+    def run_on(self, work: Work, value: object = None) -> Any:
+        """Hand in a value as a worker with room: the work it goes on with, or whether it was accepted."""
+        result = {"digest": digest(value), "value": {"value": value}}
+        said = {"verb": "complete", "step_run": work["step_run"], "attempt": work["attempt"], "result": result}
+        said |= {"run_on": [queue for queue in QUEUES if queue != "maintenance"]}
+        return self.one("select ledger.settle(%s::jsonb[], %s)", [Jsonb(said)], self.worker)[0]
+
     def fail(self, work: Work, code: str = "broken", retry_in: float | None = None, detail: str = "secret") -> bool:
         arguments = [work["step_run"], work["attempt"], code, f"It is {code}.", detail, retry_in]
         return bool(self.one("select ledger.fail(%s, %s, %s, %s, %s, %s)", *arguments))

@@ -205,11 +205,12 @@ def test_claiming_from_an_empty_queue_beside_full_ones_is_short(crowd: Play) -> 
     assert_short(rows_read(crowd, lambda: crowd.claim(["media"], 8)))
 
 
-@pytest.mark.parametrize("end", ["complete", "fail", "retry", "release", "report"])
+@pytest.mark.parametrize("end", ["complete", "run on", "fail", "retry", "release", "report"])
 def test_settling_an_attempt_is_short(crowd: Play, end: str) -> None:
     works = crowd.begin_all(8)
     ends: dict[str, Callable[[Any], Any]] = {
         "complete": crowd.complete,
+        "run on": crowd.run_on,
         "fail": crowd.fail,
         "retry": lambda work: crowd.fail(work, retry_in=5),
         "release": crowd.release,

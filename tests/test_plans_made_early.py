@@ -33,6 +33,8 @@ def filled(module_database_url: str) -> Iterator[Play]:
         for _ in range(8):
             play.all(LOOK, play.submit("line"), play.tenant)
         play.finish_all()
+        play.submit("line")
+        assert play.run_on(play.begin())["step"] == "second"
         assert play.claim(["media"]) == []
         with psycopg.connect(module_database_url) as others:
             others.execute(FILL)
@@ -76,7 +78,7 @@ def test_claiming_is_short(filled: Play, queues: list[str]) -> None:
     assert_short(rows_read_in_one(filled, lambda: filled.claim(queues, 8)))
 
 
-@pytest.mark.parametrize("end", ["complete", "fail"])
+@pytest.mark.parametrize("end", ["complete", "run_on", "fail"])
 def test_settling_is_short(filled: Play, end: str) -> None:
     works = filled.begin_all(8)
     assert_short(rows_read_in_one(filled, lambda: getattr(filled, end)(works.pop())))

@@ -32,6 +32,25 @@ begin
   return picked;
 end $$;
 
+-- What a step run was given by an earlier step: the digest of one result, or of all results of a mapped step in the order of
+-- their items. One result is the common case, and is looked up instead of being gathered. Here, as below, results are looked
+-- up by what is known, not joined: of a join, a plan that was made when there was little walks through a whole index.
+create or replace function ledger.input_digest(of_job uuid, of_step text, of_item integer) returns text
+language plpgsql stable as $$
+declare
+  one text := (
+    select (select r.digest from public.step_results r where r.id = s.result_id) from public.job_steps s
+    where s.job_id = of_job and s.step = of_step and s.item is not distinct from of_item);
+begin
+  if one is not null then
+    return one;
+  end if;
+  return (
+    select encode(sha256(convert_to(coalesce(string_agg(
+      (select r.digest from public.step_results r where r.id = s.result_id), ',' order by s.item), ''), 'UTF8')), 'hex')
+    from public.job_steps s where s.job_id = of_job and s.step = of_step and (of_item is null or s.item = of_item));
+end $$;
+
 -- Begin the attempts of queue jobs, all in one statement: of those whose step run still waits for its queue job. What it
 -- says of each is everything an attempt needs; but lists of mapped results are left to `ledger.gather`: they can be long.
 drop view ledger.work;
@@ -50,9 +69,9 @@ begin
       started_at = ledger.now(), progress_current = 0, progress_total = 0
     from public.jobs j, public.pipeline_steps p
     where s.id = any(picked.runs) and s.status = 'queued' and s.queue_job_id = any(picked.ids)
-      and j.id = s.job_id and p.graph = j.graph and p.name = s.step
-    returning s.queue_job_id as id, s.job_id, s.tenant_id, s.step, s.item, s.attempt, p.stage, j.stage as left_stage,
-              j.last_seq, j.status = 'queued' as first, jsonb_build_object(
+      and j.id = any(array[s.job_id]) and p.graph = j.graph and p.name = s.step
+    returning array_position(picked.ids, s.queue_job_id) as nr, s.queue_job_id as id, s.job_id, s.tenant_id, s.step, s.item,
+              s.attempt, p.stage, j.stage as left_stage, j.last_seq, j.status = 'queued' as first, jsonb_build_object(
                 'status', case j.status when 'queued' then 'running' else j.status end, 'percent', j.percent) as standing,
               jsonb_build_object(
                 'step_run', s.id, 'attempt', s.attempt, 'failures', s.failures, 'previous_error', s.error_code,
@@ -64,13 +83,12 @@ begin
                                             'blob', jsonb_build_object('sha256', d.sha256, 'bytes', d.bytes))
                   from public.documents d where d.id = j.document_id) end,
                 'inputs', case when p.inputs = '{}' then '{}' else (
-                  select coalesce(jsonb_object_agg(t.step, case when u.id is null then '{"gather": true}'::jsonb
-                                                           else jsonb_build_object('value', r.value, 'blob', r.blob) end), '{}')
-                  from public.job_step_totals t
-                  left join public.job_steps u on u.job_id = t.job_id and u.step = t.step
-                    and (not t.mapped or t.step = any(p.along) and u.item = s.item)
-                  left join public.step_results r on r.id = u.result_id
-                  where t.job_id = j.id and t.step = any(p.inputs)) end,
+                  select coalesce(jsonb_object_agg(t.step, coalesce((
+                    select coalesce((select jsonb_build_object('value', r.value, 'blob', r.blob)
+                                     from public.step_results r where r.id = u.result_id), '{"value": null, "blob": null}')
+                    from public.job_steps u where u.job_id = t.job_id and u.step = t.step
+                      and (not t.mapped or t.step = any(p.along) and u.item = s.item)), '{"gather": true}')), '{}')
+                  from public.job_step_totals t where t.job_id = j.id and t.step = any(p.inputs)) end,
                 'mapped', exists (select from public.pipeline_steps m where m.graph = j.graph and m.map = s.step),
                 'version', p.version, 'deploy', (select g.deploy from public.pipeline_graphs g where g.digest = j.graph),
                 'reuse', case when not j.fresh then (
@@ -79,9 +97,9 @@ begin
                   from public.step_results r where r.tenant_id = j.tenant_id and r.identity = s.identity
                   order by r.id desc limit 1) end) as work
   ), told as (
-    select b.*, b.last_seq + b.first::integer + row_number() over (partition by b.job_id order by b.id) as seq,
-           row_number() over (partition by b.job_id order by b.id) = 1 as leads,
-           row_number() over (partition by b.job_id order by b.id desc) = 1 as ends,
+    select b.*, b.last_seq + b.first::integer + row_number() over (partition by b.job_id order by b.nr) as seq,
+           row_number() over (partition by b.job_id order by b.nr) = 1 as leads,
+           row_number() over (partition by b.job_id order by b.nr desc) = 1 as ends,
            bool_or(b.item is null) over (partition by b.job_id) as alone
     from begun b
   ), moved as (

@@ -78,6 +78,8 @@ CONTENDERS = {
         Contender(OURS, "Ledgerline", "bench.with_ledgerline"),
         Contender("celery_late", "Celery + Redis, acks_late, prefetch 1", "bench.with_celery",
                   options={"BENCH_CELERY": "late"}),
+        Contender("celery_plain", "Celery + Redis, acks_late, one row a job", "bench.with_celery",
+                  options={"BENCH_CELERY": "late", "BENCH_LEDGER": "plain"}),
         Contender("celery", "Celery + Redis, default", "bench.with_celery", options={"BENCH_CELERY": "default"}),
         Contender("procrastinate", "Procrastinate, stock", "bench.with_procrastinate"),
         Contender("pgqueuer", "PgQueuer", "bench.with_pgqueuer"),

@@ -1,6 +1,6 @@
 """The ledger that a user of a plain queue writes by hand: a row per job, queued → running → completed.
 
-Less than half of what Ledgerline keeps (no steps, events, progress, idempotency, results), and the same for every peer.
+Less than half of what Ledgerline keeps: no steps, events, progress, idempotency, results.
 """
 
 from __future__ import annotations

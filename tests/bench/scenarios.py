@@ -196,7 +196,7 @@ SCENARIOS = {
         "Idle pick-up: from the call that submits to the first line of the step",
         _prepare_pickup,
         _pickup_targets(),
-        (OURS, "celery_late", "procrastinate"),
+        (OURS, "celery_late", "celery_plain", "procrastinate"),
     ),
     "depth": Scenario(
         "Rate with a long queue, a long past, and many delayed retries",

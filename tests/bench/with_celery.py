@@ -1,7 +1,9 @@
-"""Celery with Redis as its broker, two prefork processes, and the hand-written ledger.
+"""Celery with Redis as its broker, two prefork processes, and a hand-written ledger.
 
 BENCH_CELERY=default   acknowledged when taken: a task whose worker dies is lost
 BENCH_CELERY=late      acks_late and prefetch 1: the usual advice where tasks may not be lost
+BENCH_LEDGER=same      the same rows as ours
+BENCH_LEDGER=plain     one row for each job, as the other peers have
 """
 
 from __future__ import annotations
@@ -10,17 +12,18 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import psycopg
-from bench import plain_ledger
+from bench import plain_ledger, same_ledger
 from bench.contenders import Place
 from bench.entries import enter
 from celery import Celery
 from celery.signals import worker_process_init
 from psycopg_pool import ConnectionPool
 
-CHANNELS = {"default": 0, "late": 1}
+CHANNELS = {"default": 0, "late": 1, "plain": 2}
 
 late = os.environ.get("BENCH_CELERY") == "late"
 app = Celery("bench", broker=os.environ.get("BENCH_BROKER"))
@@ -40,17 +43,22 @@ def connect(**_: object) -> None:
 @app.task
 def run(job: str) -> None:
     connection = _connections[0]
-    connection.execute(plain_ledger.START, [job])
+    connection.execute(rows().START, [job])
     enter(job)
-    connection.execute(plain_ledger.FINISH, [job])
+    connection.execute(rows().FINISH, [job])
 
 
 def prepare(url: str) -> None:
-    plain_ledger.create(url)
+    rows().create(url)
+
+
+def rows() -> ModuleType:
+    """The ledger that is kept."""
+    return plain_ledger if os.environ.get("BENCH_LEDGER") == "plain" else same_ledger
 
 
 def environment(place: Place) -> dict[str, str]:
-    channel = CHANNELS["late" if place.name.endswith("late") else "default"]
+    channel = next((CHANNELS[name] for name in CHANNELS if place.name.endswith(name)), 0)
     return {"BENCH_BROKER": f"{place.servers.redis}/{channel}"}
 
 
@@ -61,9 +69,11 @@ def command() -> list[str]:
 
 @contextmanager
 def submitter(shape: str, width: int) -> Iterator[Callable[[str], None]]:
+    statement = rows().SUBMIT
+
     def submit(mark: str) -> None:
         with pool.connection() as connection:
-            connection.execute(plain_ledger.SUBMIT, [mark])
+            connection.execute(statement, [mark])
         run.delay(mark)
 
     with ConnectionPool(os.environ["BENCH_URL"], kwargs={"autocommit": True}, min_size=4, max_size=16) as pool:
