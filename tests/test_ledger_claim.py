@@ -167,6 +167,27 @@ def test_several_items_of_one_job_are_begun_in_one_claim(play: Play) -> None:
     assert [event["seq"] for event in play.events(job)] == list(range(1, 8))
 
 
+def test_what_is_claimed_comes_and_is_told_in_the_order_of_the_queue(play: Play) -> None:
+    job = play.submit("fan")
+    play.complete(play.begin(), items=items(5))
+    place = (
+        "case (row_number() over (order by id)) % 2 when 0 then 7 else 9 end - row_number() over (order by id) / 9.0"
+    )
+    play.connection.execute(
+        "update procrastinate.procrastinate_jobs q set priority = 10 * p.place from (select id, " + place + " as place"
+        " from procrastinate.procrastinate_jobs) p where p.id = q.id"
+    )
+    queued = play.all(
+        "select (args ->> 'step_run')::uuid as id from procrastinate.procrastinate_jobs order by priority desc"
+    )
+    items_queued = [play.one("select item from job_steps where id = %s", row["id"]) for row in queued]
+    assert [work["item"] for work in play.begin_all()] == items_queued != sorted(items_queued)
+    started = [
+        event["item"] for event in play.events(job) if event["kind"] == "step_started" and event["step"] == "double"
+    ]
+    assert started == items_queued
+
+
 def test_claims_of_several_workers_are_told_apart(play: Play) -> None:
     job = play.submit("fan")
     play.complete(play.begin(), items=items(2))

@@ -149,6 +149,7 @@ begin
     )
     insert into procrastinate.procrastinate_jobs as q (id, queue_name, task_name, priority, args, status)
     select g.id, g.queue_name, g.task_name, g.priority, g.args, 'doing' from gone g where g.id = any(begun.ids)
+    order by array_position(picked.ids, g.id)
     returning q.id, 'doing', q.task_name::text, q.queue_name::text, q.priority, q.lock, q.queueing_lock, q.args,
               q.scheduled_at, q.attempts, begun.works[array_position(begun.ids, q.id)];
   if array_position(picked.runs, null) is not null then
