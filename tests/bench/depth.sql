@@ -1,6 +1,7 @@
 -- Fill the ledger by copying the rows of a real job, so that copies are what the ledger itself would have written.
 -- Parameters: %(job)s the job to copy, %(copies)s how many, %(run)s fields of the step run to change (jsonb),
 -- %(queued)s whether each copy gets a queue job; and {columns}, those of a job that are not generated.
+-- Each copy has parameters of its own: equal ones would be answered from the result of the first.
 -- A row is populated in FROM: behind `(...).*` it would be populated again for each of its columns.
 
 set session_replication_role = replica;
@@ -13,7 +14,8 @@ from generate_series(1, %(copies)s) n;
 
 insert into public.jobs ({columns}) select {columns} from (
   select r.* from copies c, public.jobs j,
-         lateral jsonb_populate_record(j, jsonb_build_object('id', c.job, 'natural_key', 'copy ' || c.job)) r
+         lateral jsonb_populate_record(j, jsonb_build_object(
+           'id', c.job, 'natural_key', 'copy ' || c.job, 'params', j.params || jsonb_build_object('mark', c.job))) r
   where j.id = %(job)s order by c.n) copied;
 
 insert into public.job_step_totals
