@@ -15,6 +15,43 @@ begin
   return (select jsonb_build_object('job', s.job_id, 'created', s.created) from ledger.submit_all(array[wanted]) s);
 end $$;
 
+-- The job that an equal request made before, null when there is none; a refusal when the key was used for something else.
+-- Made anew, with the next: where they were made by an earlier release, both give a JSON object.
+drop function ledger.find_submitted(ledger.submission);
+drop function ledger.find_equal(ledger.submission);
+create function ledger.find_equal(wanted ledger.submission) returns uuid language plpgsql as $$
+declare
+  job public.jobs;
+  payload text := ledger.payload_digest(wanted);
+begin
+  if wanted.idempotency_key is not null then
+    select j.* into job from public.jobs j
+    where j.tenant_id = wanted.tenant_id and j.idempotency_key = wanted.idempotency_key;
+  else
+    select j.* into job from public.pipelines p join public.pipeline_graphs g on g.digest = p.graph
+    join public.jobs j on j.tenant_id = wanted.tenant_id and (j.ended is null or j.ended = 'completed')
+      and j.natural_key = ledger.natural_key(payload, wanted.fresh, g.version)
+    where p.name = wanted.pipeline;
+  end if;
+  if job.payload_digest <> payload then
+    perform ledger.refuse(422, 'idempotency_key_reused',
+      format('This Idempotency-Key was already used for another request, which made job %s.', job.id),
+      jsonb_build_object('job_id', job.id));
+  end if;
+  return job.id;
+end $$;
+
+-- The same, where there was one a moment ago.
+create function ledger.find_submitted(wanted ledger.submission) returns uuid language plpgsql as $$
+declare
+  found_job uuid := ledger.find_equal(wanted);
+begin
+  if found_job is null then
+    perform ledger.refuse(409, 'try_again', 'An equal job ended at this very moment. Please send the request again.');
+  end if;
+  return found_job;
+end $$;
+
 -- Make jobs, their first step runs, their queue jobs and their first events; or find the job that an equal request made.
 -- Refuses all, with a code, when one of them cannot be a job.
 create or replace function ledger.submit_all(wanted ledger.submission[])
