@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 Question = TypeVar("Question")
@@ -21,14 +21,11 @@ _new_turn = threading.Event
 
 @dataclass(eq=False)
 class _Place(Generic[Question]):
-    """Somebody who asks. `turn`: what it waits for, None when its turn has come.
-
-    `leads`: it is to ask for all who wait, itself the first of them.
-    """
+    """Somebody who asks. `leads`: it is to ask for all who wait, itself the first of them."""
 
     question: Question
-    turn: threading.Event | None
-    leads: bool
+    turn: threading.Event = field(default_factory=lambda: _new_turn())
+    leads: bool = False
     answer: Any = None
 
 
@@ -48,12 +45,17 @@ class Rounds(Generic[Question, Answer]):
 
     def ask(self, question: Question) -> Answer:
         """The answer, in the next round there is."""
+        mine = _Place(question)
         with self._lock:
-            mine = _Place(question, _new_turn() if self._under_way else None, leads=not self._under_way)
             self._waiting.append(mine)
-            self._under_way = True
-        if mine.turn is not None:
-            self._wait(mine, mine.turn)
+            if not self._under_way:
+                self._under_way = True
+                self._appoint()
+        try:
+            mine.turn.wait()
+        except BaseException:
+            self._leave(mine)
+            raise
         if mine.leads:
             self._lead()
         if isinstance(mine.answer, BaseException):
@@ -61,17 +63,13 @@ class Rounds(Generic[Question, Answer]):
         answer: Answer = mine.answer
         return answer
 
-    def _wait(self, mine: _Place[Question], turn: threading.Event) -> None:
+    def _leave(self, mine: _Place[Question]) -> None:
         """Who is ended while waiting keeps nobody: those it was to ask for wait on."""
-        try:
-            turn.wait()
-        except BaseException:
-            with self._lock:
-                if mine in self._waiting:
-                    self._waiting.remove(mine)
-                    if mine.leads:
-                        self._hand_over()
-            raise
+        with self._lock:
+            if mine in self._waiting:
+                self._waiting.remove(mine)
+                if mine.leads:
+                    self._hand_over()
 
     def _lead(self) -> None:
         """One round; then the first of those who came meanwhile leads the next."""
@@ -87,8 +85,7 @@ class Rounds(Generic[Question, Answer]):
         with self._lock:
             self._hand_over()
         for place in places:
-            if place.turn is not None:
-                place.turn.set()
+            place.turn.set()
         # The next round is sent before this one's leader goes on: while the database works, so do we.
         time.sleep(0)
 
@@ -100,7 +97,5 @@ class Rounds(Generic[Question, Answer]):
             self._under_way = False
 
     def _appoint(self) -> None:
-        first = self._waiting[0]
-        first.leads = True
-        if first.turn is not None:
-            first.turn.set()
+        self._waiting[0].leads = True
+        self._waiting[0].turn.set()

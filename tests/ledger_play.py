@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
@@ -182,12 +182,13 @@ class Play:
         arguments = [work["step_run"], work["attempt"], Jsonb(result), None if items is None else Jsonb(items)]
         return bool(self.one("select ledger.complete(%s, %s, %s, %s)", *arguments))
 
-    def run_on(self, work: Work, value: object = None) -> Any:
-        """Hand in a value as a worker with room: the work it goes on with, or whether it was accepted."""
-        result = {"digest": digest(value), "value": {"value": value}}
-        said = {"verb": "complete", "step_run": work["step_run"], "attempt": work["attempt"], "result": result}
-        said |= {"run_on": [queue for queue in QUEUES if queue != "maintenance"]}
-        return self.one("select ledger.settle(%s::jsonb[], %s)", [Jsonb(said)], self.worker)[0]
+    def run_on(self, *works: Work, queues: Iterable[str] = ("llm",)) -> list[Any]:
+        """Hand in results as a worker with room in these queues; what it goes on with, or if each was accepted."""
+        said = {"verb": "complete", "result": {"digest": digest(1), "value": {"value": 1}}, "run_on": list(queues)}
+        tokens = [{"step_run": work["step_run"], "attempt": work["attempt"]} for work in works]
+        outcomes = [Jsonb(said | token) for token in tokens]
+        answers: list[Any] = self.one("select ledger.settle(%s::jsonb[], %s)", outcomes, self.worker)
+        return answers
 
     def fail(self, work: Work, code: str = "broken", retry_in: float | None = None, detail: str = "secret") -> bool:
         arguments = [work["step_run"], work["attempt"], code, f"It is {code}.", detail, retry_in]

@@ -34,7 +34,7 @@ def filled(module_database_url: str) -> Iterator[Play]:
             play.all(LOOK, play.submit("line"), play.tenant)
         play.finish_all()
         play.submit("line")
-        assert play.run_on(play.begin())["step"] == "second"
+        assert play.run_on(play.begin())[0]["step"] == "second"
         assert play.claim(["media"]) == []
         with psycopg.connect(module_database_url) as others:
             others.execute(FILL)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
-from ledger_play import Play
-from psycopg.types.json import Jsonb
+from ledger_play import Play, items
 from psycopg_pool import AsyncConnectionPool
-from test_ledger_settle import completed
 from waiting import until
 from worker_process import House
 
@@ -18,25 +15,18 @@ from tasks.engine.attempt import Attempt
 from tasks.engine.desk import Desk
 
 
-def run_on(play: Play, *outcomes: dict[str, Any], queues: tuple[str, ...] = ("llm",)) -> list[Any]:
-    """Settle attempts of a worker that has room in these queues."""
-    said = [Jsonb(one | {"run_on": list(queues)}) for one in outcomes]
-    answers: list[Any] = play.one("select ledger.settle(%s::jsonb[], %s)", said, play.worker)
-    return answers
-
-
 def test_a_job_goes_through_all_its_steps_without_being_queued_again(play: Play) -> None:
     job = play.submit("line")
     work = play.begin()
     for step in ("second", "third"):
-        (work,) = run_on(play, completed(work))
+        (work,) = play.run_on(work)
         assert (work["step"], work["attempt"]) == (step, 1)
         (row,) = play.queue()
         assert (row["status"], row["args"]["step_run"]) == ("doing", work["step_run"])
         assert (play.run(job, step)["status"], play.run(job, step)["worker_id"]) == ("running", play.worker)
         assert play.drift() == []
     assert work["inputs"] == {"second": {"value": {"value": 1}, "blob": None}}
-    assert run_on(play, completed(work)) == [True]
+    assert play.run_on(work) == [True]
     assert play.kinds(job) == ["submitted", "started", *["step_started", "step_completed"] * 3, "completed"]
     assert [event["seq"] for event in play.events(job)] == list(range(1, 10))
     assert play.queue() == play.drift() == []
@@ -44,9 +34,9 @@ def test_a_job_goes_through_all_its_steps_without_being_queued_again(play: Play)
 
 def test_what_is_run_on_with_is_what_a_claim_would_have_given(play: Play) -> None:
     play.submit("line", params={"mark": "a"})
-    (gone_on,) = run_on(play, completed(play.begin()))
+    (gone_on,) = play.run_on(play.begin())
     play.submit("line", params={"mark": "b"})
-    assert run_on(play, completed(play.begin()), queues=()) == [True]
+    assert play.run_on(play.begin(), queues=()) == [True]
     claimed = play.begin()
     same = gone_on.keys() - {"step_run", "job", "age_s", "params"}
     assert gone_on.keys() == claimed.keys()
@@ -58,7 +48,7 @@ def test_each_of_a_group_goes_on_with_its_own_job(play: Play) -> None:
         play.submit("line", params={"mark": mark})
     works = play.begin_all()
     stale = works[1] | {"attempt": 9}
-    first, second, third = run_on(play, completed(works[0]), completed(stale), completed(works[2]))
+    first, second, third = play.run_on(works[0], stale, works[2])
     assert (first["job"], second, third["job"]) == (works[0]["job"], False, works[2]["job"])
 
 
@@ -75,7 +65,7 @@ def test_without_room_or_leave_what_follows_is_queued_or_held(play: Play, case: 
     elif case == "tenant is paused":
         play.one("select ledger.pause('tenant', %s, '')", str(play.tenant))
     queues = {"no room": (), "other queue": ("cpu",)}.get(case, ("llm",))
-    assert run_on(play, completed(work), queues=queues) == [True]
+    assert play.run_on(work, queues=queues) == [True]
     held = case == "tenant is paused"
     assert play.statuses(job, "second") == ["held" if held else "queued"]
     assert [row["status"] for row in play.queue()] == ([] if held else ["todo"])
@@ -84,18 +74,16 @@ def test_without_room_or_leave_what_follows_is_queued_or_held(play: Play, case: 
 
 def test_of_two_that_follow_none_is_preferred(play: Play) -> None:
     job = play.submit("diamond")
-    assert run_on(play, completed(play.begin())) == [True]
+    assert play.run_on(play.begin()) == [True]
     assert play.statuses(job, "left") == play.statuses(job, "right") == ["queued"]
 
 
 def test_the_join_of_a_map_follows_the_last_of_its_items(play: Play) -> None:
     play.submit("fan")
-    assert run_on(play, completed(play.begin(), items=[{"digest": str(n) * 64, "value": n} for n in range(3)])) == [
-        True
-    ]
+    play.complete(play.begin(), items=items(3))
     one, two, three = play.begin_all()
-    assert run_on(play, completed(one)) == [True]
-    first, last = run_on(play, completed(two), completed(three))
+    assert play.run_on(one) == [True]
+    first, last = play.run_on(two, three)
     assert (first, last["step"]) == (True, "total")
     assert play.drift() == []
 

@@ -26,7 +26,7 @@ class Reuse:
 
     @classmethod
     def from_work(cls, reuse: dict[str, Any]) -> Reuse:
-        """Read the part of `ledger.work` that is about it."""
+        """Read the part of `ledger.begin`'s answer that is about it."""
         return cls(reuse["result"], Stored(reuse["value"], reuse["blob"]), reuse["skipped"], reuse.get("text"))
 
 
@@ -55,7 +55,7 @@ class Attempt:
 
     @classmethod
     def from_work(cls, work: dict[str, Any]) -> Attempt:
-        """Read what `ledger.describe` wrote."""
+        """Read what `ledger.begin` says of it."""
         reuse = work["reuse"]
         return cls(
             step_run=UUID(work["step_run"]),
