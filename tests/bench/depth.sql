@@ -8,6 +8,7 @@ set session_replication_role = replica;
 
 create temporary table copies as
 select n, ledger.uuid7() as job, ledger.uuid7() as run, ledger.uuid7() as result,
+       encode(sha256(int8send(n) || uuid_send(ledger.uuid7())), 'hex') as digest,
        case when %(queued)s then nextval('procrastinate.procrastinate_jobs_id_seq') end as queue_job,
        (select coalesce(min(s.priority), 0) from public.job_steps s) - 10 * n as priority
 from generate_series(1, %(copies)s) n;
@@ -15,7 +16,8 @@ from generate_series(1, %(copies)s) n;
 insert into public.jobs ({columns}) select {columns} from (
   select r.* from copies c, public.jobs j,
          lateral jsonb_populate_record(j, jsonb_build_object(
-           'id', c.job, 'natural_key', 'copy ' || c.job, 'params', j.params || jsonb_build_object('mark', c.job))) r
+           'id', c.job, 'params', j.params || jsonb_build_object('mark', c.job),
+           'payload_digest', c.digest, 'natural_key', c.digest || substring(j.natural_key from ':.*'))) r
   where j.id = %(job)s order by c.n) copied;
 
 insert into public.job_step_totals
@@ -26,7 +28,7 @@ where t.job_id = %(job)s order by c.n;
 insert into public.step_results
 select copied.* from copies c, public.job_steps s join public.step_results r on r.id = s.result_id,
        lateral jsonb_populate_record(r, jsonb_build_object(
-         'id', c.result, 'identity', encode(sha256(convert_to(c.job::text, 'UTF8')), 'hex'))) copied
+         'id', c.result, 'identity', c.digest)) copied
 where s.job_id = %(job)s order by c.n;
 
 insert into public.job_steps
