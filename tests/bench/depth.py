@@ -19,26 +19,24 @@ select string_agg(quote_ident(column_name), ', ' order by ordinal_position) from
 where table_schema = 'public' and table_name = 'jobs' and is_generated = 'NEVER'
 """
 
-# A ledger that is vacuumed now and then fills what was left free at the ends of its pages as it goes on. One that was
-# filled at once has all of them left, and each small row would be written into a page of its own.
-PORTIONS = (0.0495,) * 20 + (0.01,)
+AT_ONCE = 20_000
+IN_A_HURRY = 64  # threads
 RETRYING = {"status": "retrying", "due_at": "2100-01-01T00:00:00Z", "queued_at": None}
 
 
 def fill(contender: Contender, place: Place, queued: int, finished: int, delayed: int) -> None:
-    """Bring a fresh ledger to this state."""
+    """Bring a fresh ledger to this state. What waits is copied. What is over was run: how full its pages are, and in which
+    order they were written, decides what it costs to go on with them."""
     with psycopg.connect(place.url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
-        with workers(contender, place):
-            submit(contender, place, 1)
-            wait_until_done(connection)
-        done = _newest(connection)
+        if finished:
+            with workers(contender, place):
+                for _ in range(0, finished, AT_ONCE):
+                    submit(contender, place, min(finished, AT_ONCE), threads=IN_A_HURRY)
+                wait_until_done(connection)
         submit(contender, place, 1)
         waiting = _newest(connection)
-        for share in PORTIONS:
-            _copy(connection, done, int(share * finished), {}, queued=False)
-            _copy(connection, waiting, int(share * delayed), RETRYING, queued=False)
-            _copy(connection, waiting, int(share * queued), {}, queued=True)
-            connection.execute("vacuum")
+        _copy(connection, waiting, delayed, RETRYING, queued=False)
+        _copy(connection, waiting, queued, {}, queued=True)
         connection.execute("vacuum analyze")
 
 

@@ -1,13 +1,13 @@
 -- Fill the ledger by copying the rows of a real job, so that copies are what the ledger itself would have written.
 -- Parameters: %(job)s the job to copy, %(copies)s how many, %(run)s fields of the step run to change (jsonb),
 -- %(queued)s whether each copy gets a queue job; and {columns}, those of a job that are not generated.
--- Each copy has parameters of its own: equal ones would be answered from the result of the first.
+-- Each copy has parameters of its own: equal ones would be answered from the result of the first that is run.
 -- A row is populated in FROM: behind `(...).*` it would be populated again for each of its columns.
 
 set session_replication_role = replica;
 
 create temporary table copies as
-select n, ledger.uuid7() as job, ledger.uuid7() as run, ledger.uuid7() as result,
+select n, ledger.uuid7() as job, ledger.uuid7() as run,
        encode(sha256(int8send(n) || uuid_send(ledger.uuid7())), 'hex') as digest,
        case when %(queued)s then nextval('procrastinate.procrastinate_jobs_id_seq') end as queue_job,
        (select coalesce(min(s.priority), 0) from public.job_steps s) - 10 * n as priority
@@ -25,17 +25,10 @@ select r.* from copies c, public.job_step_totals t,
        lateral jsonb_populate_record(t, jsonb_build_object('job_id', c.job)) r
 where t.job_id = %(job)s order by c.n;
 
-insert into public.step_results
-select copied.* from copies c, public.job_steps s join public.step_results r on r.id = s.result_id,
-       lateral jsonb_populate_record(r, jsonb_build_object(
-         'id', c.result, 'identity', c.digest)) copied
-where s.job_id = %(job)s order by c.n;
-
 insert into public.job_steps
 select r.* from copies c, public.job_steps s,
        lateral jsonb_populate_record(s, %(run)s::jsonb || jsonb_build_object(
-         'id', c.run, 'job_id', c.job, 'queue_job_id', c.queue_job, 'priority', c.priority,
-         'result_id', case when s.result_id is not null then c.result end)) r
+         'id', c.run, 'job_id', c.job, 'queue_job_id', c.queue_job, 'priority', c.priority)) r
 where s.job_id = %(job)s order by c.n;
 
 insert into public.job_events

@@ -134,10 +134,16 @@ def workers(contender: Contender, place: Place, more: dict[str, str] | None = No
 
 
 def submit(
-    contender: Contender, place: Place, jobs: int, shape: str = "one", width: int = 0, extra: list[str] | None = None
+    contender: Contender,
+    place: Place,
+    jobs: int,
+    shape: str = "one",
+    width: int = 0,
+    extra: list[str] | None = None,
+    threads: int = THREADS,
 ) -> Submitting:
     """Submit in a process of its own, as a front door would."""
-    options = [contender.name, shape, str(jobs), str(THREADS), "--width", str(width), *(extra or [])]
+    options = [contender.name, shape, str(jobs), str(threads), "--width", str(width), *(extra or [])]
     answer = subprocess.run(
         [sys.executable, "-m", "bench.submitting", *options],
         env=os.environ | contender.environment(place),
