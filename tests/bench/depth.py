@@ -25,8 +25,10 @@ RETRYING = {"status": "retrying", "due_at": "2100-01-01T00:00:00Z", "queued_at":
 
 
 def fill(contender: Contender, place: Place, queued: int, finished: int, delayed: int) -> None:
-    """Bring a fresh ledger to this state. What waits is copied. What is over was run: how full its pages are, and in which
-    order they were written, decides what it costs to go on with them."""
+    """Bring a fresh ledger to this state. What waits is copied; what is over was run.
+
+    How full the pages of a past are, and in which order they were written, decides what it costs to go on with them.
+    """
     with psycopg.connect(place.url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
         if finished:
             with workers(contender, place):
