@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, LiteralString
@@ -18,6 +19,9 @@ from psycopg.rows import dict_row
 from tasks import ledger
 from tasks.db import statement
 
+# With PLANS_SCALE=25 there are half a million jobs queued and as many over; filling takes minutes.
+SCALE = int(os.environ.get("PLANS_SCALE") or 1)
+
 FILL: LiteralString = """
 create temp table tenant as
 select row_number() over () - 1 as nr, ledger.uuid7() as id from generate_series(1, 20);
@@ -25,8 +29,9 @@ insert into tenants (id, name) select id, 'Tenant ' || nr from tenant;
 
 create temp table bulk as
 select n, ledger.uuid7() as job, ledger.uuid7() as run, t.id as tenant, g.digest as graph, s.name as step,
-       case when n < 20000 then 'queued' when n < 40000 then 'completed' else 'retrying' end as status
-from generate_series(0, 44999) n join tenant t on t.nr = n % 20
+       case when n < 20000 * scale then 'queued' when n < 40000 * scale then 'completed' else 'retrying' end as status
+from current_setting('test.scale')::integer scale, generate_series(0, 45000 * scale - 1) n
+join tenant t on t.nr = n % 20
 cross join (select g.* from pipelines p join pipeline_graphs g on g.digest = p.graph where p.name = 'line') g
 join pipeline_steps s on s.graph = g.digest and s.position = 1;
 
@@ -68,12 +73,18 @@ from pg_stat_xact_user_tables where seq_tup_read + coalesce(idx_tup_fetch, 0) > 
 """
 
 
+def fill(connection: psycopg.Connection[Any], more: LiteralString = "") -> None:
+    """What a ledger holds that has been used for a while."""
+    connection.execute("select set_config('test.scale', %s, true)", [str(SCALE)])
+    connection.execute(FILL + more)
+
+
 @pytest.fixture(scope="module")
 def full_database(module_database_url: str) -> str:
     """A ledger that has been used for a while."""
     with psycopg.connect(module_database_url, row_factory=dict_row) as connection:
         Play(connection)
-        connection.execute(FILL)
+        fill(connection)
         connection.commit()
         connection.autocommit = True
         connection.execute("vacuum analyze")
@@ -150,7 +161,7 @@ def line(play: Play) -> UUID:
 
 def test_the_look_at_the_counters_finds_reading_of_a_whole_table(crowd: Play) -> None:
     whole = rows_read(crowd, lambda: crowd.all("select count(*) from jobs where params ->> 'mark' = 'x'"), times=1)
-    assert whole.scanned["jobs"] >= 45_000
+    assert whole.scanned["jobs"] >= 45_000 * SCALE
     many = rows_read(
         crowd, lambda: crowd.all("select sum(attempt) from job_steps where status = 'queued' and queue = 'cpu'")
     )
@@ -164,7 +175,7 @@ def test_submitting_is_short(crowd: Play) -> None:
 @pytest.mark.parametrize("end", ["submit", "retry"])
 def test_holding_a_tenant_of_many_jobs_to_its_limits_is_short(crowd: Play, end: str) -> None:
     crowd.tenant = crowd.one("select tenant_id from jobs where finished_at is null limit 1")
-    crowd.all("select ledger.release_limits(10000, 10000000000, 1000000)")
+    crowd.all("select ledger.release_limits(%s, 10000000000, 1000000)", 10_000 * SCALE)
     failed = [line(crowd) for _ in range(8)]
     crowd.all("update jobs set status = 'failed', error_code = 'x', error_message = 'x', finished_at = now()"
               " where id = any(%s) returning 1", failed)  # fmt: skip
@@ -378,7 +389,7 @@ def test_counting_for_metrics_reads_nothing_that_is_over_and_not_twice_within_it
     count = functools.partial(crowd.connection.execute, statement("metrics_count"))
     first = rows_read(crowd, count, times=1)
     assert first.scanned.get("jobs", 0) == 0
-    assert first.fetched["jobs"] <= 26_000
+    assert first.fetched["jobs"] <= 26_000 * SCALE
     crowd.all("update ops.counts set good_until = good_until + interval '1 hour' returning 1")
     assert_short(rows_read(crowd, count))
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from ledger_play import Play
 from psycopg.rows import dict_row
-from test_plans import FILL, assert_short, rows_read
+from test_plans import assert_short, fill, rows_read
 
 LATER: LiteralString = """
 update jobs set deadline_at = now() + interval '1 hour' where finished_at is null;
@@ -48,7 +48,7 @@ def expecting(module_database_url: str) -> Iterator[Play]:
     """A ledger in which much will be due in an hour and nothing is yet."""
     with psycopg.connect(module_database_url, row_factory=dict_row) as connection:
         Play(connection)
-        connection.execute(FILL + LATER)
+        fill(connection, LATER)
         connection.commit()
         connection.autocommit = True
         connection.execute("vacuum analyze")

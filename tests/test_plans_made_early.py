@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from ledger_play import Play
 from psycopg.rows import dict_row
-from test_plans import FILL, Reading, assert_short, rows_read
+from test_plans import Reading, assert_short, fill, rows_read
 
 TABLES = ("public.jobs", "public.job_steps", "public.step_results", "procrastinate.procrastinate_jobs")
 
@@ -37,7 +37,7 @@ def filled(module_database_url: str) -> Iterator[Play]:
         assert play.run_on(play.begin())[0]["step"] == "second"
         assert play.claim(["media"]) == []
         with psycopg.connect(module_database_url) as others:
-            others.execute(FILL)
+            fill(others)
         yield play
 
 

@@ -7,6 +7,7 @@ create table ops.sweep_reach (
   queue_job_id bigint not null
 );
 insert into ops.sweep_reach (job_id, queue_job_id) values ('00000000-0000-0000-0000-000000000000', 0);
+revoke all on ops.sweep_reach from anon, authenticated, public;
 
 -- Step runs that should be in the queue and are not, or whose queue job was finished behind the ledger's back; and those
 -- that run, as far as the ledger knows, without a queue job by which they would be missed when their worker dies.
