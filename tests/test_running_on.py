@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 from ledger_play import Play, items
@@ -11,8 +14,13 @@ from waiting import until
 from worker_process import House
 
 from tasks.db import statement_connection
+from tasks.engine import desk as desks
 from tasks.engine.attempt import Attempt
 from tasks.engine.desk import Desk
+from tasks.engine.runner import Runner
+from tasks.sandbox import Sandbox
+from tasks.settings import load
+from tasks.storage import open_storage
 
 
 def test_a_job_goes_through_all_its_steps_without_being_queued_again(play: Play) -> None:
@@ -106,12 +114,15 @@ def test_a_worker_with_room_takes_a_job_through_with_a_single_claim(house: House
     house.assert_whole(job)
 
 
+@pytest.mark.parametrize("moment", ["on its way", "answered"])
 def test_what_was_begun_for_a_worker_that_was_stopped_meanwhile_is_given_back(
-    real_play: Play, database_url: str
+    real_play: Play, database_url: str, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """The attempt is cancelled while its result is on the way; nobody is left to run what the answer brings."""
+    """The attempt is cancelled while its result is on the way, or in the moment in which the answer arrives; nobody is
+    left to run what the answer brings."""
     job = real_play.submit("line")
     attempt = Attempt.from_work(real_play.begin())
+    tell = desks._tell
 
     async def scene() -> None:
         async with AsyncConnectionPool(database_url, kwargs=statement_connection(), open=False) as pool:
@@ -119,12 +130,48 @@ def test_what_was_begun_for_a_worker_that_was_stopped_meanwhile_is_given_back(
             result = {"digest": "0" * 64, "value": {"value": 1}}
             handing_in = asyncio.create_task(desk.complete(attempt, result, None, ["llm"]))
             await asyncio.sleep(0)
-            handing_in.cancel()
+            if moment == "on its way":
+                handing_in.cancel()
+            else:
+                monkeypatch.setattr(desks, "_tell", lambda *told: (tell(*told), handing_in.cancel()))
             await asyncio.gather(handing_in, return_exceptions=True)
+            assert handing_in.cancelled()
             assert desk._committing is not None
             await desk._committing
 
     asyncio.run(scene())
     assert real_play.statuses(job, "second") == ["queued"]
     assert real_play.kinds(job)[-2:] == ["step_started", "step_released"]
+    assert real_play.drift() == []
+
+
+def test_a_beat_that_crosses_an_answer_stops_nothing(real_play: Play, database_url: str, tmp_path: Path) -> None:
+    """The ledger has settled the attempt already, so a beat that was sent before is told that it no longer runs."""
+    job = real_play.submit("line")
+    attempt = Attempt.from_work(real_play.begin())
+    ran: list[str] = []
+
+    class CrossedDesk(Desk):
+        async def _persist(self, outcomes: list[dict[str, Any]]) -> list[Any]:
+            answers = await super()._persist(outcomes)
+            ran.extend(runner.held)
+            runner.revoke([UUID(step_run) for step_run in runner.held])
+            return answers
+
+    async def scene() -> None:
+        nonlocal runner
+        settings = load(database_url=database_url, link_secret="x" * 32, storage_path=tmp_path,
+                        pipelines="sample_pipelines")  # fmt: skip
+        async with (
+            AsyncConnectionPool(database_url, kwargs=statement_connection(), open=False) as pool,
+            Sandbox(1) as sandbox,
+        ):
+            runner = Runner(settings, CrossedDesk(pool, real_play.worker), open_storage(settings), sandbox)
+            await runner.run(attempt, lambda: ["llm"])
+
+    runner: Runner
+    asyncio.run(scene())
+    assert len(ran) == 3
+    assert real_play.job(job)["status"] == "completed"
+    assert "step_released" not in real_play.kinds(job)
     assert real_play.drift() == []

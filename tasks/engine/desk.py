@@ -89,14 +89,24 @@ class Desk:
     async def _settle(self, attempt: Attempt, outcome: Outcome) -> Answer:
         token = {"step_run": str(attempt.step_run), "attempt": attempt.number}
         answer = self._hand_in(token | outcome)
-        if self._committing is None or self._committing.done():
-            self._committing = asyncio.create_task(self._commit_groups())
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                self._give_back(answer.result())  # it came in the same moment as the cancellation
+            raise
 
     def _hand_in(self, outcome: Outcome) -> asyncio.Future[Answer]:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((outcome, answer))
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_groups())
         return answer
+
+    def _give_back(self, answer: Answer) -> None:
+        """What was begun for somebody who was stopped meanwhile."""
+        if isinstance(answer, dict):
+            self._hand_in({"verb": "release", "step_run": answer["step_run"], "attempt": answer["attempt"]})
 
     async def _commit_groups(self) -> None:
         while self._waiting:
@@ -117,8 +127,8 @@ class Desk:
                 await self._commit([waiting])
             return
         for (_, answer), value in zip(group, answers, strict=True):
-            if answer.cancelled() and isinstance(value, dict):  # begun for somebody who was stopped meanwhile
-                self._hand_in({"verb": "release", "step_run": value["step_run"], "attempt": value["attempt"]})
+            if answer.cancelled():
+                self._give_back(value)
             _tell(answer, value)
 
     async def _persist(self, outcomes: list[Outcome]) -> list[Answer]:

@@ -43,11 +43,12 @@ def _nowhere() -> Sequence[str]:
 
 @dataclass
 class _Held:
-    """An attempt in hand, and the task that runs it."""
+    """An attempt in hand, and the task that runs it. `settling`: its outcome is with the ledger, or on the way."""
 
     attempt: Attempt
     task: asyncio.Task[None]
     revoked: bool = False
+    settling: bool = False
 
 
 class Runner:
@@ -72,9 +73,13 @@ class Runner:
         return {str(step_run): held.attempt.number for step_run, held in self._held.items()}
 
     def revoke(self, step_runs: Iterable[UUID]) -> None:
-        """Stop attempts that the ledger has taken away: cancelled, or given to another worker."""
+        """Stop attempts that the ledger has taken away: cancelled, or given to another worker.
+
+        One that is being settled is let be. A beat that crosses it finds that it no longer runs, and what its answer
+        begins would be stopped in its stead.
+        """
         for step_run in step_runs:
-            if held := self._held.get(step_run):
+            if (held := self._held.get(step_run)) and not held.settling:
                 held.revoked = True
                 held.task.cancel()
 
@@ -113,6 +118,7 @@ class Runner:
         try:
             step = self._find_step(attempt)
             result, items = await self._reuse(attempt) if attempt.reuse else await self._compute(attempt, step)
+            self._held[attempt.step_run].settling = True
             accepted, following = await self._desk.complete(attempt, result, items, room())
             ending.outcome = "reused" if attempt.reuse else "skipped" if "skipped" in result else "completed"
         except AWAY:
