@@ -30,7 +30,7 @@ insert into tenants (id, name) select id, 'Tenant ' || nr from tenant;
 create temp table bulk as
 select n, ledger.uuid7() as job, ledger.uuid7() as run, t.id as tenant, g.digest as graph, s.name as step,
        case when n < 20000 * scale then 'queued' when n < 40000 * scale then 'completed' else 'retrying' end as status
-from current_setting('test.scale')::integer scale, generate_series(0, 45000 * scale - 1) n
+from (select current_setting('test.scale')::integer as scale) given, generate_series(0, 45000 * scale - 1) n
 join tenant t on t.nr = n % 20
 cross join (select g.* from pipelines p join pipeline_graphs g on g.digest = p.graph where p.name = 'line') g
 join pipeline_steps s on s.graph = g.digest and s.position = 1;
