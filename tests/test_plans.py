@@ -345,13 +345,13 @@ def test_looking_at_a_job_with_an_open_review_is_short(crowd: Play) -> None:
 @pytest.mark.parametrize("depth", ["the beginning", "the middle", "the end"])
 def test_going_on_with_a_stream_is_short_wherever_it_stands(crowd: Play, question: str, depth: str) -> None:
     # As if each event had been written by a transaction of its own, before all that there have been.
-    crowd.connection.execute("create temp sequence places minvalue -10000")
+    crowd.connection.execute(f"create temp sequence places minvalue {-10_000 * SCALE}")
     tenant = crowd.one("select tenant_id from jobs limit 1")
     crowd.all("update job_events set position = nextval('places') where tenant_id = %s returning 1", tenant)
     document = crowd.add_document(tenant=tenant)
     crowd.all("update jobs set document_id = %s where id in (select id from jobs where tenant_id = %s limit 20)"
               " returning 1", document, tenant)  # fmt: skip
-    places = {"the beginning": -10000, "the middle": -7000, "the end": -4000}
+    places = {"the beginning": -10_000 * SCALE, "the middle": -7_000 * SCALE, "the end": -4_000 * SCALE}
     sign_in(crowd, tenant)
     given = {"tenant_id": tenant, "document_id": document, "position": places[depth], "job_id": UUID(int=0), "seq": 0}
 
