@@ -37,7 +37,7 @@ begin
     join (values ('queued', 'todo'::procrastinate.procrastinate_job_status), ('running', 'doing')) n(status, stands_as)
       on n.status = s.status
     where s.finished_at is null and s.job_id >= from_job and s.job_id <= coalesce(to_job, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-      -- Asked one by one, by the key: no plan may read the whole queue for a looked.
+      -- Asked one by one, by the key: no plan may read the whole queue for a window.
       and (select true from procrastinate.procrastinate_jobs q where q.id = s.queue_job_id and q.status = n.stands_as) is null
     order by s.job_id, s.id limit 1000
   loop

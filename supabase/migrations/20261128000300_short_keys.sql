@@ -1,4 +1,4 @@
--- Digests that are looked for by indexes a quarter as large. What they are asked for comes at random: each job looks into a
+-- Digests that are looked for by indexes a third as large. What they are asked for comes at random: each job looks into a
 -- page of its own of each, so that they are worth what of them stays in memory, and a page that was not written to since the
 -- last checkpoint is written to the log in whole.
 

@@ -97,7 +97,7 @@ class Runner:
         assert task is not None
         held = self._held[attempt.step_run] = _Held(attempt, task)
         try:
-            return await self._execute(attempt, room)
+            return await self._execute(held, room)
         except asyncio.CancelledError:
             if held.revoked and not task.uncancel():
                 return None
@@ -108,17 +108,18 @@ class Runner:
             if self._held.get(attempt.step_run) is held:
                 del self._held[attempt.step_run]
 
-    async def _execute(self, attempt: Attempt, room: Room) -> Attempt | None:
-        with self.tally.watch(attempt) as ending:
-            async with self._trail.follow(attempt, ending):
-                return await self._carry_out(attempt, ending, room)
+    async def _execute(self, held: _Held, room: Room) -> Attempt | None:
+        with self.tally.watch(held.attempt) as ending:
+            async with self._trail.follow(held.attempt, ending):
+                return await self._carry_out(held, ending, room)
 
-    async def _carry_out(self, attempt: Attempt, ending: Ending, room: Room) -> Attempt | None:
+    async def _carry_out(self, held: _Held, ending: Ending, room: Room) -> Attempt | None:
+        attempt = held.attempt
         step = following = None
         try:
             step = self._find_step(attempt)
             result, items = await self._reuse(attempt) if attempt.reuse else await self._compute(attempt, step)
-            self._held[attempt.step_run].settling = True
+            held.settling = True
             accepted, following = await self._desk.complete(attempt, result, items, room())
             ending.outcome = "reused" if attempt.reuse else "skipped" if "skipped" in result else "completed"
         except AWAY:
