@@ -1,6 +1,6 @@
 """The Procrastinate app, and the seam by which its queue and our ledger are one.
 
-Procrastinate listens, polls and runs periodic chores. Claiming is ours: a claim takes queue jobs and begins their
+Procrastinate polls and runs periodic chores. Claiming is ours: a claim takes queue jobs and begins their
 attempts in one statement, and the statement that settles an attempt removes its queue job. So the two cannot disagree,
 and Procrastinate has nothing left to acknowledge.
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
@@ -47,7 +46,7 @@ class LedgerJobManager(manager.JobManager):
         self.run_step: RunStep = _refuse
         self._pool = pool
         self._worker = worker
-        self._queues = list(queues)
+        self.queues = list(queues)
         self._slots = slots
         self._chores: list[jobs.Job] = []
         self._running: set[asyncio.Task[None]] = set()
@@ -77,7 +76,7 @@ class LedgerJobManager(manager.JobManager):
 
     def room(self) -> Sequence[str]:
         """The queues in which a step may be run on with. None while others wait for a slot, or when this lane stops."""
-        return self._queues if self._in_hand < self._slots and not self._stopping else ()
+        return self.queues if self._in_hand < self._slots and not self._stopping else ()
 
     def stop(self) -> None:
         """Claim nothing more."""
@@ -97,19 +96,12 @@ class LedgerJobManager(manager.JobManager):
     async def listen_for_jobs(
         self, *, on_notification: manager.NotificationCallback, queues: Iterable[str] | None = None
     ) -> None:
-        """Listen. It rings for us; Procrastinate is called when there is a chore to fetch."""
+        """Remember how to call Procrastinate, for when there is a chore to fetch. The bell listens for all lanes."""
         self._wake = on_notification
-        try:
-            await super().listen_for_jobs(on_notification=self._ring, queues=queues)
-        except asyncio.CancelledError as error:
-            # Cancelled while connecting, the half-made connection lives as long as this error is kept, and
-            # Procrastinate keeps it until the last step has ended. A Postgres that wants to stop would wait for it.
-            traceback.clear_frames(error.__traceback__)
-            raise
+        await asyncio.Event().wait()
 
-    async def _ring(self, *, channel: str, notification: jobs.Notification) -> None:
-        if notification["type"] != "job_inserted" and self._wake is not None:
-            await self._wake(channel=channel, notification=notification)
+    def ring(self) -> None:
+        """Something was queued: look for it, now or as soon as the look that is under way has seen what there is."""
         self._rung += 1
         if self._look is None and self._queue_worker is not None and not self._stopping:
             self._start_look()
@@ -124,11 +116,15 @@ class LedgerJobManager(manager.JobManager):
         return self._look
 
     def _end_look(self, look: asyncio.Task[None]) -> None:
-        """Look again when it rang meanwhile, or when there may be more. One that failed is kept for the next fetch."""
-        if not look.cancelled() and look.exception() is None:
+        """Look again when there is reason to. One that failed is kept for the next fetch."""
+        if not look.cancelled() and look.exception() is None and self._look is look:
             self._look = None
-            if not self._stopping and (self._full or self._rung != self._heard):
+            if self._looks_again():
                 self._start_look()
+
+    def _looks_again(self) -> bool:
+        """It rang since the last claim was sent, or there may be more than that brought."""
+        return not self._stopping and (self._full or self._rung != self._heard)
 
     async def _look_once(self) -> None:
         try:
@@ -152,19 +148,21 @@ class LedgerJobManager(manager.JobManager):
 
     async def _claim(self) -> None:
         most = self._slots - self._in_hand
-        arguments = {"queues": self._queues, "worker": self._worker, "queue_worker": self._queue_worker, "most": most}
+        arguments = {"queues": self.queues, "worker": self._worker, "queue_worker": self._queue_worker, "most": most}
         async with self._pool.connection() as connection:
             self._heard = self._rung
             rows = await (await connection.execute(statement("engine_claim"), arguments)).fetchall()
             self._in_hand += len(rows)
+            self._last, self._full = len(rows), len(rows) == most
+            # Who rang meanwhile waits for the next claim alone: it is sent before these begin, and what they send.
+            if self._looks_again():
+                self._start_look()
             for row in rows:
                 if row["work"] is not None:
                     self._start(row["work"])
                 else:
                     self._chores.append(jobs.Job.from_row(row | {"worker_id": self._queue_worker}))
             await asyncio.sleep(0)  # they begin before we tidy up
-        self._last = len(rows)
-        self._full = len(rows) == most
         self.took_from.update(row["queue_name"] for row in rows)
 
     def _start(self, work: Claimed) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ import psycopg
 from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool
 
+from tasks.bell import Bell
 from tasks.collector import Collector
 from tasks.db import AsyncPool, notice_end_async, statement_connection
 from tasks.engine.attempt import Attempt
@@ -97,6 +98,7 @@ async def _run_lanes(settings: Settings, sandbox: Sandbox, tracing: Tracing | No
         loops_of_all |= Collector(settings, pool, worker_id, storage).loops()
         async with _lanes(settings, pool, worker_id, runner, upkeep) as lanes:
             await upkeep.beat()
+            loops_of_all["listen"] = Bell(settings.direct_url, _rings(lanes)).listen
             loops = [asyncio.create_task(keep_running(name, once)) for name, once in loops_of_all.items()]
             log.info("worker %s serves %s", worker_id, ", ".join(settings.queues))
             try:
@@ -173,6 +175,10 @@ async def _lanes(
     finally:
         for app in apps:
             await app.close_async()
+
+
+def _rings(lanes: list[Lane]) -> dict[str, Callable[[], None]]:
+    return {queue: lane.jobs.ring for lane in lanes for queue in lane.jobs.queues}
 
 
 def _widths(settings: Settings) -> list[tuple[list[str], int]]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import LiteralString
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -15,18 +14,16 @@ from crowds import watching
 from fixtures_embedded import postmaster
 from ledger_play import Play
 from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool
 from waiting import until
 from worker_process import House, open_house
 
 from tasks.embedded import EmbeddedPostgres
 from tasks.maintenance import keep_running
 from tasks.migrations import migrate
-from tasks.queue import make_app
 
 LISTENING: LiteralString = """
 select pid from pg_stat_activity
-where datname = current_database() and pid <> pg_backend_pid() and query ilike 'listen%procrastinate%'
+where datname = current_database() and application_name = 'ledgerline-bell' and query ilike '%listen "procrastinate%'
 """
 
 
@@ -78,48 +75,15 @@ def test_every_connection_is_cut_in_the_middle_of_many_jobs(house: House) -> Non
 
 def test_a_listening_connection_that_was_cut_is_opened_again(house: House) -> None:
     house.start()
-    lanes = 2  # one for confined queues, one for the others
 
     def listeners() -> set[int]:
         return {row["pid"] for row in house.play.all(LISTENING)}
 
-    until(lambda: len(listeners()) == lanes)
-    before = listeners()
-    house.play.all("select pg_terminate_backend(pid) from unnest(%s::int[]) pid", list(before))
-    until(lambda: len(listeners() - before) == lanes)
+    (before,) = until(listeners)  # one for all lanes
+    house.play.all("select pg_terminate_backend(%s)", before)
+    until(lambda: listeners() - {before})
     job = house.play.submit("line")
     assert house.finish(job) == ["completed"]
-
-
-def test_a_listening_connection_that_was_being_made_is_let_go_of_when_it_is_cancelled() -> None:
-    """Procrastinate keeps the cancelled task; a Postgres that wants to stop would wait for the half-made connection."""
-
-    async def scene() -> None:
-        begun, gone = asyncio.Event(), asyncio.Event()
-
-        async def mute_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            begun.set()
-            while await reader.read(100):
-                pass
-            gone.set()
-            writer.close()
-
-        async with await asyncio.start_server(mute_server, "127.0.0.1", 0) as server:
-            url = f"postgresql://nobody@127.0.0.1:{server.sockets[0].getsockname()[1]}/nothing"
-            app, lane = make_app(url, AsyncConnectionPool(url, open=False), uuid4(), [], 1)
-            await app.connector.open_async(AsyncConnectionPool(url, open=False))  # type: ignore[call-arg]
-            listening = asyncio.create_task(lane.listen_for_jobs(on_notification=_ignore, queues=["llm"]))
-            await begun.wait()
-            listening.cancel()
-            await asyncio.wait([listening])
-            await asyncio.wait_for(gone.wait(), 10)
-            assert listening.cancelled()
-
-    asyncio.run(scene())
-
-
-async def _ignore(**_: object) -> None:
-    """Nobody is told."""
 
 
 @contextmanager

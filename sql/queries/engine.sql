@@ -1,3 +1,11 @@
+-- name: bell_listen
+-- Hear when something is put into a queue.
+listen {}
+
+-- name: bell_probe
+-- Whether the connection still leads somewhere.
+select 1
+
 -- name: engine_claim
 -- Take queue jobs; for step runs this begins the attempt.
 select * from ledger.claim(%(queues)s, %(worker)s, %(queue_worker)s, %(most)s)
