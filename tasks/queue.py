@@ -16,13 +16,13 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
-from uuid import UUID
 
 import procrastinate
 import psycopg
 from procrastinate import jobs, manager
 
-from tasks.db import AsyncPool, statement
+from tasks.db import statement
+from tasks.line import Line
 from tasks.pace import Pace
 
 CONFINED_QUEUES = ("cpu", "media")
@@ -30,7 +30,8 @@ CONFINED_QUEUES = ("cpu", "media")
 _GATHER_S = 0.002
 
 Claimed = dict[str, Any]
-RunStep = Callable[[Claimed, Callable[[], Sequence[str]]], Coroutine[Any, Any, None]]
+RunStep = Callable[[Claimed, Awaitable[None], Callable[[], Sequence[str]]], Coroutine[Any, Any, None]]
+"""Runs what was claimed. It is given the work, what it has to wait for before it begins, and the queues with room."""
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +39,13 @@ log = logging.getLogger(__name__)
 class LedgerJobManager(manager.JobManager):
     """Claims as many queue jobs at once as there are free slots. Step runs are started, chores wait to be fetched."""
 
-    def __init__(
-        self, connector: procrastinate.BaseConnector, pool: AsyncPool, worker: UUID, queues: Sequence[str], slots: int
-    ) -> None:
+    def __init__(self, connector: procrastinate.BaseConnector, line: Line, queues: Sequence[str], slots: int) -> None:
         super().__init__(connector)
         self.took_from: Counter[str] = Counter()
         self.run_step: RunStep = _refuse
-        self._pool = pool
-        self._worker = worker
-        self.queues = list(queues)
+        self._line = line
+        self._queues = list(queues)
+        line.rings |= dict.fromkeys(queues, self.ring)
         self._slots = slots
         self._chores: list[jobs.Job] = []
         self._running: set[asyncio.Task[None]] = set()
@@ -76,7 +75,7 @@ class LedgerJobManager(manager.JobManager):
 
     def room(self) -> Sequence[str]:
         """The queues in which a step may be run on with. None while others wait for a slot, or when this lane stops."""
-        return self.queues if self._in_hand < self._slots and not self._stopping else ()
+        return self._queues if self._in_hand < self._slots and not self._stopping else ()
 
     def stop(self) -> None:
         """Claim nothing more."""
@@ -96,7 +95,7 @@ class LedgerJobManager(manager.JobManager):
     async def listen_for_jobs(
         self, *, on_notification: manager.NotificationCallback, queues: Iterable[str] | None = None
     ) -> None:
-        """Remember how to call Procrastinate, for when there is a chore to fetch. The bell listens for all lanes."""
+        """Remember how to call Procrastinate, for when there is a chore to fetch. The line listens for all lanes."""
         self._wake = on_notification
         await asyncio.Event().wait()
 
@@ -147,26 +146,26 @@ class LedgerJobManager(manager.JobManager):
             await asyncio.sleep(_GATHER_S)
 
     async def _claim(self) -> None:
+        await self._line.wait()
         most = self._slots - self._in_hand
-        arguments = {"queues": self.queues, "worker": self._worker, "queue_worker": self._queue_worker, "most": most}
-        async with self._pool.connection() as connection:
-            self._heard = self._rung
-            rows = await (await connection.execute(statement("engine_claim"), arguments)).fetchall()
-            self._in_hand += len(rows)
-            self._last, self._full = len(rows), len(rows) == most
-            # Who rang meanwhile waits for the next claim alone: it is sent before these begin, and what they send.
-            if self._looks_again():
-                self._start_look()
-            for row in rows:
-                if row["work"] is not None:
-                    self._start(row["work"])
-                else:
-                    self._chores.append(jobs.Job.from_row(row | {"worker_id": self._queue_worker}))
-            await asyncio.sleep(0)  # they begin before we tidy up
+        self._heard = self._rung
+        claim = self._line.claim(self._queues, self._queue_worker, most)
+        rows = await claim.rows
+        self._in_hand += len(rows)
+        self._last, self._full = len(rows), len(rows) == most
+        # Who rang meanwhile waits for the next claim alone: it is sent before these begin, and what they send.
+        if self._looks_again():
+            self._start_look()
+        for row in rows:
+            if row["work"] is not None:
+                self._start(row["work"], asyncio.shield(claim.kept))
+        await asyncio.shield(claim.kept)
+        chores = [row | {"worker_id": self._queue_worker} for row in rows if row["work"] is None]
+        self._chores += map(jobs.Job.from_row, chores)
         self.took_from.update(row["queue_name"] for row in rows)
 
-    def _start(self, work: Claimed) -> None:
-        task = asyncio.create_task(self.run_step(work, self.room))
+    def _start(self, work: Claimed, kept: Awaitable[None]) -> None:
+        task = asyncio.create_task(self.run_step(work, kept, self.room))
         self._running.add(task)
         task.add_done_callback(self._end_step)
 
@@ -181,17 +180,15 @@ class LedgerJobManager(manager.JobManager):
         self._freed.set()
 
 
-async def _refuse(work: Claimed, room: Callable[[], Sequence[str]]) -> None:
+async def _refuse(work: Claimed, kept: Awaitable[None], room: Callable[[], Sequence[str]]) -> None:
     raise RuntimeError("nothing was registered that runs steps")
 
 
-def make_app(
-    url: str, pool: AsyncPool, worker: UUID, queues: Sequence[str], slots: int
-) -> tuple[procrastinate.App, LedgerJobManager]:
+def make_app(url: str, line: Line, queues: Sequence[str], slots: int) -> tuple[procrastinate.App, LedgerJobManager]:
     """A Procrastinate app on a direct connection, and the job manager that ties it to the ledger."""
     connector = procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=4, configure=_look_into_queue_schema)
     app = procrastinate.App(connector=connector)
-    job_manager = LedgerJobManager(connector, pool, worker, queues, slots)
+    job_manager = LedgerJobManager(connector, line, queues, slots)
     app.job_manager = job_manager
     return app, job_manager
 

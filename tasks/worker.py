@@ -10,23 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import psycopg
 from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool
 
-from tasks.bell import Bell
 from tasks.collector import Collector
 from tasks.db import AsyncPool, notice_end_async, statement_connection
 from tasks.engine.attempt import Attempt
 from tasks.engine.desk import AWAY, Desk
 from tasks.engine.runner import Room, Runner
 from tasks.ledger import new_id
+from tasks.line import Line
 from tasks.maintenance import Maintenance, keep_running
 from tasks.pipelines import modules
 from tasks.queue import CONFINED_QUEUES, Claimed, LedgerJobManager, make_app, register
@@ -96,9 +95,10 @@ async def _run_lanes(settings: Settings, sandbox: Sandbox, tracing: Tracing | No
         upkeep = Maintenance(settings, pool, worker_id, runner)
         loops_of_all = upkeep.loops() | Reception(settings, pool, worker_id, storage).loops()
         loops_of_all |= Collector(settings, pool, worker_id, storage).loops()
-        async with _lanes(settings, pool, worker_id, runner, upkeep) as lanes:
+        line = Line(settings.direct_url, worker_id)
+        loops_of_all["line"] = line.attend
+        async with _lanes(settings, line, runner, upkeep) as lanes:
             await upkeep.beat()
-            loops_of_all["listen"] = Bell(settings.direct_url, _rings(lanes)).listen
             loops = [asyncio.create_task(keep_running(name, once)) for name, once in loops_of_all.items()]
             log.info("worker %s serves %s", worker_id, ", ".join(settings.queues))
             try:
@@ -144,15 +144,15 @@ async def _pool(settings: Settings) -> AsyncIterator[AsyncPool]:
 
 
 @asynccontextmanager
-async def _lanes(
-    settings: Settings, pool: AsyncPool, worker_id: UUID, runner: Runner, upkeep: Maintenance
-) -> AsyncIterator[list[Lane]]:
-    async def run_step(work: Claimed, room: Room) -> None:
-        await runner.run(Attempt.from_work(work), room)
+async def _lanes(settings: Settings, line: Line, runner: Runner, upkeep: Maintenance) -> AsyncIterator[list[Lane]]:
+    async def run_step(work: Claimed, kept: Awaitable[None], room: Room) -> None:
+        attempt = Attempt.from_work(work)
+        await kept
+        await runner.run(attempt, room)
 
     lanes, apps = [], []
     for queues, slots in _widths(settings):
-        app, jobs = make_app(settings.direct_url, pool, worker_id, queues, slots)
+        app, jobs = make_app(settings.direct_url, line, queues, slots)
         register(app, jobs, run_step, upkeep.prune)
         upkeep.lanes.append(jobs)
         await app.open_async()
@@ -175,10 +175,6 @@ async def _lanes(
     finally:
         for app in apps:
             await app.close_async()
-
-
-def _rings(lanes: list[Lane]) -> dict[str, Callable[[], None]]:
-    return {queue: lane.jobs.ring for lane in lanes for queue in lane.jobs.queues}
 
 
 def _widths(settings: Settings) -> list[tuple[list[str], int]]:

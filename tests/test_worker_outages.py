@@ -23,7 +23,7 @@ from tasks.migrations import migrate
 
 LISTENING: LiteralString = """
 select pid from pg_stat_activity
-where datname = current_database() and application_name = 'ledgerline-bell' and query ilike '%listen "procrastinate%'
+where datname = current_database() and application_name = 'ledgerline-line'
 """
 
 

@@ -1,14 +1,10 @@
--- name: bell_listen
+-- name: line_listen
 -- Hear when something is put into a queue.
 listen {}
 
--- name: bell_probe
--- Whether the connection still leads somewhere.
-select 1
-
--- name: engine_claim
--- Take queue jobs; for step runs this begins the attempt.
-select * from ledger.claim(%(queues)s, %(worker)s, %(queue_worker)s, %(most)s)
+-- name: line_prepare
+-- Take queue jobs; for step runs this begins the attempt. Asked by its name.
+prepare claim (text[], uuid, bigint, integer) as select * from ledger.claim($1, $2, $3, $4)
 
 -- name: engine_settle
 -- End attempts, many in one transaction: each completes, fails, or is given back. Where there is room, begin what follows.
