@@ -1,8 +1,8 @@
 """The Procrastinate app, and the seam by which its queue and our ledger are one.
 
-Procrastinate polls and runs periodic chores. Claiming is ours: a claim takes queue jobs and begins their
-attempts in one statement, and the statement that settles an attempt removes its queue job. So the two cannot disagree,
-and Procrastinate has nothing left to acknowledge.
+Procrastinate polls and runs periodic chores. Claiming is ours: a claim takes queue jobs and begins their attempts in
+one statement, and the statement that settles an attempt removes its queue job. So the two cannot disagree, and
+Procrastinate has nothing left to acknowledge.
 
 It never sees a step run: what it does for each job costs more than a small step. They are started and drained here.
 
@@ -151,16 +151,17 @@ class LedgerJobManager(manager.JobManager):
         self._heard = self._rung
         claim = self._line.claim(self._queues, self._queue_worker, most)
         rows = await claim.rows
-        self._in_hand += len(rows)
+        works = [row["work"] for row in rows if row["work"] is not None]
+        self._in_hand += len(works)
         self._last, self._full = len(rows), len(rows) == most
         # Who rang meanwhile waits for the next claim alone: it is sent before these begin, and what they send.
         if self._looks_again():
             self._start_look()
-        for row in rows:
-            if row["work"] is not None:
-                self._start(row["work"], asyncio.shield(claim.kept))
+        for work in works:
+            self._start(work, asyncio.shield(claim.kept))
         await asyncio.shield(claim.kept)
         chores = [row | {"worker_id": self._queue_worker} for row in rows if row["work"] is None]
+        self._in_hand += len(chores)
         self._chores += map(jobs.Job.from_row, chores)
         self.took_from.update(row["queue_name"] for row in rows)
 
