@@ -51,7 +51,8 @@ def command() -> list[str]:
 
 @contextmanager
 def submitter(shape: str, width: int) -> Iterator[Callable[[str], None]]:
-    """As the API does it: threads that submit at the same moment share a call."""
+    """As the API does it: threads that submit at the same moment share a call. The user is no member, and so is shown
+    nothing of the job: what the others submit is not looked at either. `front.py` measures an answer that shows it."""
     pool = open_pool(os.environ["BENCH_URL"], 8)
     documents = [UUID(text) for text in os.environ.get("BENCH_DOCUMENTS", "").split()]
 
