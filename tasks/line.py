@@ -119,7 +119,7 @@ class Line:
             try:
                 self._hear(connection)
             except psycopg.Error as error:
-                loop.remove_reader(socket)  # libpq has closed it: the next connection may be given its number
+                loop.remove_reader(socket)  # now: libpq has closed it, and the next connection may be given its number
                 if not broken.done():
                     broken.set_exception(error)
 
@@ -131,7 +131,8 @@ class Line:
                 ring()
             await broken
         finally:
-            loop.remove_reader(socket)
+            if broken.cancelled() or not broken.done():
+                loop.remove_reader(socket)
             self._open.clear()
             self._connection = None
             while self._claims:
