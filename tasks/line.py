@@ -8,6 +8,7 @@ notification of the database; here that is the one process that is about to clai
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -98,7 +99,7 @@ class Line:
 
     async def attend(self) -> float:
         """Hear and be heard until the connection is lost, which raises OperationalError."""
-        connection = await psycopg.AsyncConnection.connect(self._url, **_CONNECTION)
+        connection = await self._connect()
         try:
             await connection.execute(statement("line_prepare"))
             for queue in self.rings:
@@ -108,6 +109,14 @@ class Line:
         finally:
             await connection.close()
         return 0.0
+
+    async def _connect(self) -> Connection:
+        try:
+            return await psycopg.AsyncConnection.connect(self._url, **_CONNECTION)
+        except asyncio.CancelledError as error:
+            # The half-made connection lives as long as this error is kept; a Postgres that wants to stop waits for it.
+            traceback.clear_frames(error.__traceback__)
+            raise
 
     async def _serve(self, connection: Connection) -> None:
         """Rings everywhere first: what was queued while nobody listened is there to be found."""

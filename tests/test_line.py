@@ -205,3 +205,28 @@ def test_a_worker_goes_on_when_its_line_is_cut_while_it_claims(house: House, dat
     assert house.finish(job) == ["completed"]
     assert worker.alive
     house.assert_whole(job)
+
+
+def test_a_line_that_was_being_made_is_let_go_of_when_it_is_cancelled() -> None:
+    """Whoever keeps the cancelled task keeps no connection: a Postgres that wants to stop would wait for it."""
+
+    async def scene() -> None:
+        begun, gone = asyncio.Event(), asyncio.Event()
+
+        async def mute_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            begun.set()
+            while await reader.read(100):
+                pass
+            gone.set()
+            writer.close()
+
+        async with await asyncio.start_server(mute_server, "127.0.0.1", 0) as server:
+            url = f"postgresql://nobody@127.0.0.1:{server.sockets[0].getsockname()[1]}/nothing"
+            attending = asyncio.create_task(Line(url, UUID(int=1)).attend())
+            await begun.wait()
+            attending.cancel()
+            await asyncio.wait([attending])
+            await asyncio.wait_for(gone.wait(), 10)
+            assert attending.cancelled()
+
+    asyncio.run(scene())
