@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+from fixtures_embedded import wait_for_end
 from processes import all_ended, descendants, ended, numbers_in, until
 from test_sandbox import WIDE, in_sandbox, target
 
@@ -149,10 +151,10 @@ def test_a_fork_bomb_is_stopped_with_all_its_processes(tmp_path: Path) -> None:
 def test_the_pool_recovers_when_the_forkserver_is_killed(tmp_path: Path) -> None:
     async def use(sandbox: Sandbox) -> None:
         for _ in range(3):
-            pid = (await sandbox.run(target("echo"), limits=WIDE)).child_pid
-            os.kill(parent_of(pid), signal.SIGKILL)  # the very next call meets the fact before the news
+            child = psutil.Process((await sandbox.run(target("echo"), limits=WIDE)).child_pid)
+            os.kill(child.ppid(), signal.SIGKILL)
+            wait_for_end(child)  # nothing else goes on meanwhile: the next call meets the fact before the news
             assert (await sandbox.run(target("echo"), 1, limits=WIDE)).value == (1,)
-            await until(lambda pid=pid: ended(pid))
 
     in_sandbox(use)
 
