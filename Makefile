@@ -32,8 +32,9 @@ run: install ## Start everything here and put the sample through it (ONCE=1: sto
 	echo "run     | ended after $$(( $$(date +%s) - began )) s"; \
 	exit $$status
 
-test: install-dev ## Run the tests (ARGS="-k chapters" for some of them)
-	$(BIN)/python -m pytest $(ARGS)
+# A file's tests stay together and share what they set up; the files go in their order, which has the longest early.
+test: install-dev ## Run the tests, a few processes at once (ARGS="-k chapters" for some of them, ARGS="-n 0" for one)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: install-dev ## Check style, types and which floor imports which
 	$(BIN)/ruff check .

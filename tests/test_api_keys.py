@@ -180,6 +180,7 @@ def other_secret() -> str:
         other_secret(), "llk_", "llk_short", other_secret()[:-1] + "!", other_secret() + "0", "llk_" + "0" * 49,
         other_secret().replace("llk_", "LLK_"), "llk_" + "é" * 49, "llk_" + "a" * 20_000, other_secret().swapcase(),
     ],
+    ids=range(10),
 )  # fmt: skip
 def test_what_is_no_key_is_refused(front: Front, token: str) -> None:
     header = f"Bearer {token}".encode().decode("latin-1")
@@ -190,7 +191,7 @@ def test_what_is_no_key_is_refused(front: Front, token: str) -> None:
     assert token[4:30] == "" or token[4:30] not in answer.text
 
 
-@pytest.mark.parametrize("path", ["/me", "/pipelines", "/jobs", "/nowhere", f"/jobs/{uuid4()}"])
+@pytest.mark.parametrize("path", ["/me", "/pipelines", "/jobs", "/nowhere", f"/jobs/{UUID(int=9)}"])
 def test_an_unknown_key_gets_nowhere(front: Front, path: str) -> None:
     answer = Person(front.app, uuid4(), token=other_secret()).get(path)
     assert error_code(answer) == ("not_found" if path == "/nowhere" else "key_invalid")
